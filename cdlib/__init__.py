@@ -1,0 +1,44 @@
+"""Concept distillation, small enough to read: masks from what a text-to-image model knows.
+
+    pipe = cdlib.load_model("pocket")
+    data = cdlib.load_dataset("pocket", concept="bird", split="test")
+    m_hat = cdlib.concept_attention(pipe, data.images, prompt="a photo of a bird", word="bird")
+    m_pre = cdlib.preliminary_mask(m_hat)
+
+Names are looked up when first used, so that `import cdlib` is instant and a chapter can check its
+parameters before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_ROOM_OF = {
+    "check_parameters": "params",
+    "glue": "results",
+    "glue_text": "results",
+    "show_figure": "results",
+    "render_scene": "world",
+    "load_dataset": "datasets",
+    "load_model": "models",
+    "capture_attention": "attention",
+    "concept_attention": "attention",
+    "preliminary_mask": "masks",
+    "sample_rectangle": "masks",
+}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'cdlib' has no attribute {name!r}")
+    value = getattr(import_module(f"cdlib.{_ROOM_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
