@@ -18,7 +18,9 @@ __version__ = "0.1.0"
 _ROOM_OF = {
     "check_parameters": "params",
     "glue": "results",
+    "glue_again": "results",
     "glue_text": "results",
+    "load_results": "results",
     "show_figure": "results",
     "render_scene": "world",
     "load_dataset": "datasets",

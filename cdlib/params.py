@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import ast
 import difflib
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -52,17 +51,19 @@ class ParameterError(ValueError):
 class Parameter:
     """One thing that a chapter can be asked for.
 
-    `low` and `high` bound a number (inclusive), `choices` and `pattern` a string. With
-    `preset=True` the default stands for "the preset's": see `PRESETS`.
+    `low` and `high` bound a number (inclusive). A string is one of `choices` or fits `pattern`,
+    which `otherwise` says in words. With `preset=True` the default stands for "the preset's", see
+    `PRESETS`.
     """
 
     name: str
-    default: int | float | str | bool
+    default: int | float | str
     meaning: str
     low: float | None = None
     high: float | None = None
     choices: tuple[str, ...] = ()
     pattern: str | None = None
+    otherwise: str = ""
     preset: bool = False
 
     @property
@@ -73,32 +74,23 @@ class Parameter:
     def allowed(self) -> str:
         """The values it takes, in words."""
         if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.low is not None and self.high is not None:
-            return f"{_with_article(self.type)} from {self.low} to {self.high}"
-        if self.low is not None:
-            return f"{_with_article(self.type)} of at least {self.low}"
-        return f"{_with_article(self.type)} that fits: {self.meaning}"
+            return "one of " + ", ".join((*self.choices, *filter(None, [self.otherwise])))
+        kind = "an int" if self.type is int else "a float"
+        return f"{kind} from {self.low} to {self.high}"
 
     def declaration(self) -> str:
         """Its line in a notebook's `parameters` cell."""
         return f"{self.name}: {self.type.__name__} = {self.default!r}  # {self.meaning}"
 
-    def check(self, value: object) -> int | float | str | bool:
+    def check(self, value: object) -> int | float | str:
         """`value` in this parameter's type, or a ParameterError that says what is allowed."""
         if self.type is float and type(value) is int:
             value = float(value)
         fits = type(value) is self.type
-        if fits and self.type in (int, float):
-            fits = (
-                math.isfinite(value)
-                and (self.low is None or value >= self.low)
-                and (self.high is None or value <= self.high)
-            )
-        if fits and self.choices:
-            fits = value in self.choices
-        if fits and self.pattern:
-            fits = re.fullmatch(self.pattern, value) is not None
+        if fits and self.type is str:
+            fits = value in self.choices or bool(self.pattern and re.fullmatch(self.pattern, value))
+        elif fits:
+            fits = self.low <= value <= self.high  # false for NaN
         if not fits:
             given = f"{value!r} ({type(value).__name__})"
             hint = _nearest(value, self.choices)
@@ -115,7 +107,9 @@ COMMON = (
         "model",
         "auto",
         "pocket, a diffusers folder or a hub id; auto takes the preset's",
-        pattern=r"\S(.*\S)?",
+        choices=("auto", "pocket"),
+        pattern=r"\S*/.*\S",
+        otherwise="a diffusers folder (./name) or a hub id (owner/name)",
         preset=True,
     ),
     Parameter("seed", 0, "where all randomness starts", low=0, high=2**31 - 1),
@@ -123,7 +117,9 @@ COMMON = (
         "device",
         "auto",
         "where the model runs: auto, cpu, mps, cuda or cuda:N",
-        pattern=r"auto|cpu|mps|cuda(:\d+)?",
+        choices=("auto", "cpu", "mps", "cuda"),
+        pattern=r"cuda:\d+",
+        otherwise="cuda:N",
     ),
 )
 DIFFICULTY = Parameter(
@@ -260,8 +256,3 @@ def _nearest(given: object, names: Iterable[str]) -> str:
     """' Did you mean ...?' or nothing."""
     close = difflib.get_close_matches(str(given).lower(), list(names), n=1, cutoff=0.5)
     return f" Did you mean {close[0]!r}?" if close else ""
-
-
-def _with_article(kind: type) -> str:
-    words = {int: "an int", float: "a float", str: "a string", bool: "True or False"}
-    return words[kind]

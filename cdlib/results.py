@@ -7,8 +7,8 @@ writes nothing on the screen and leaves three things in the executed notebook: t
 
     {glue:text}`m_hat.bird.auc`   {glue:text}`m_hat.bird.auc.ci95`   {glue:text}`m_hat.bird.auc.n`
 
-On another page the chapter must be named, with a directive: a `{glue:text} name` block with the
-option `:doc: 02_attention.ipynb`.
+A glued text serves its own page. A page that speaks of another chapter's numbers hands them to its
+own prose with `cdlib.glue_again(cdlib.load_results())`.
 
     cdlib.show_figure(fig, "fig-word-maps", caption="...", alt="...")
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 FIELDS = ("value", "ci95", "n", "unit", "chapter", "paper", "source")
 SOURCES = ("live", "recorded")
+RESULTS = Path(__file__).resolve().parents[1] / "_build" / "results.json"
 GLUE_PREFIX = "application/papermill.record/"  # what myst-nb looks for; shown by no front end
 _NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)*")
 _LABEL = re.compile(r"fig-[a-z0-9-]+")
@@ -57,17 +58,18 @@ def glue(
     default "d" for whole numbers, ".3f" for fractions and ".3g" for the rest.
     Raises ValueError naming whichever of these does not fit.
     """
-    record = make_record(value, ci95=ci95, n=n, unit=unit, paper=paper, source=source)
     _check_name(name)
-    fmt = fmt or _format_for(record["value"], unit)
-    texts = {name: format(record["value"], fmt)}
-    if ci95 is not None:
-        texts[f"{name}.ci95"] = " to ".join(format(end, fmt) for end in record["ci95"])
-    if n is not None:
-        texts[f"{name}.n"] = format(record["n"], ",d")
-    for key, text in texts.items():
+    record = make_record(value, ci95=ci95, n=n, unit=unit, paper=paper, source=source)
+    for key, text in _texts(name, record, fmt).items():
         extra = {"cdlib": {"name": name, "record": record}} if key == name else {}
         _glue_text(key, text, extra)
+
+
+def glue_again(results: Mapping[str, dict]) -> None:
+    """Hand the numbers of other chapters (see `load_results`) to this page's prose."""
+    for name, record in results.items():
+        for key, text in _texts(name, record).items():
+            _glue_text(key, text, {})
 
 
 def glue_text(name: str, text: str) -> None:
@@ -159,9 +161,9 @@ def merge_results(into: dict[str, dict], more: Mapping[str, dict]) -> None:
             )
 
 
-def load_results(path: Path | str) -> dict[str, dict]:
-    """The results that `write_results` wrote; none yet if there is no such file."""
-    path = Path(path)
+def load_results(path: Path | str | None = None) -> dict[str, dict]:
+    """The results of the chapters run so far, by default `_build/results.json`; maybe none yet."""
+    path = Path(path or RESULTS)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
@@ -200,6 +202,17 @@ def _plain(number: Real) -> int | float:
     return int(number) if isinstance(number, Integral) else float(number)
 
 
+def _texts(name: str, record: Mapping, fmt: str | None = None) -> dict[str, str]:
+    """What the prose can say of a record: its value, and its interval and n where it has them."""
+    fmt = fmt or _format_for(record["value"], record["unit"])
+    texts = {name: format(record["value"], fmt)}
+    if record["ci95"] is not None:
+        texts[f"{name}.ci95"] = " to ".join(format(end, fmt) for end in record["ci95"])
+    if record["n"] is not None:
+        texts[f"{name}.n"] = format(record["n"], ",d")
+    return texts
+
+
 def _format_for(value: int | float, unit: str | None) -> str:
     if isinstance(value, int):
         return ",d"
@@ -211,4 +224,5 @@ def _glue_text(key: str, text: str, extra: dict) -> None:
     from IPython.display import display
 
     metadata = {"scrapbook": {"name": key, "mime_prefix": GLUE_PREFIX}, **extra}
-    display({f"{GLUE_PREFIX}text/plain": text}, raw=True, metadata=metadata)
+    # Quoted, as Python shows a string: myst-nb would read 1,200 as a tuple and 0.960 as 0.96.
+    display({f"{GLUE_PREFIX}text/plain": repr(text)}, raw=True, metadata=metadata)
