@@ -1,0 +1,70 @@
+"""What several tests share: a miniature book and notebooks made on the spot."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from cdlib.params import parameters_cell
+
+ROOT = Path(__file__).resolve().parents[1]
+KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
+
+
+def write_chapter(folder: Path, name: str, cells: list[tuple[str, str]]) -> Path:
+    """A notebook with the chapter's own parameters, its check, and `cells` of (kind, source)."""
+    make = {"markdown": nbformat.v4.new_markdown_cell, "code": nbformat.v4.new_code_cell}
+    parameters = make["code"](parameters_cell(name), metadata={"tags": ["parameters"]})
+    check = make["code"](f'import cdlib\n\np = cdlib.check_parameters(globals(), chapter="{name}")')
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            make["markdown"](f"# Chapter {name}"),
+            parameters,
+            check,
+            *[make[kind](source) for kind, source in cells],
+        ],
+        metadata={"kernelspec": KERNEL},
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+    return folder / f"{name}.ipynb"
+
+
+@pytest.fixture
+def chapter(tmp_path: Path) -> Callable[..., Path]:
+    """`chapter("02_attention", ("code", "x = 1"))` writes a notebook and gives its path."""
+    return lambda name, *cells: write_chapter(tmp_path / "notebooks", name, list(cells))
+
+
+@pytest.fixture(scope="session")
+def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a book of three small chapters, with the real book's pages and settings."""
+    root = tmp_path_factory.mktemp("book")
+    shutil.copytree(ROOT / "book", root / "book")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, root / name)
+    glued = (
+        'cdlib.glue("m_hat.bird.auc", 0.96, ci95=(0.95, 0.97), n=1200, unit="fraction", '
+        "paper=0.971)"
+    )
+    drawn = (
+        "import matplotlib.pyplot as plt\n\nfig, ax = plt.subplots()\nax.plot([1, 2])\n"
+        'cdlib.show_figure(fig, "fig-line", caption="A *line*.", alt="A line that rises.")'
+    )
+    welcome = "cdlib.glue_again(cdlib.load_results('_build/results.json'))"
+    says = "We have {glue:text}`m_hat.bird.auc`, see {numref}`fig-line`."
+    counts = (
+        "{glue:text}`m_hat.bird.auc` ({glue:text}`m_hat.bird.auc.ci95`, "
+        "{glue:text}`m_hat.bird.auc.n` pixels) {cite}`dombrowski2023`.\n\n$$a = b$$ (eq-a)"
+    )
+    notebooks = root / "notebooks"
+    write_chapter(notebooks, "00_welcome", [("code", welcome), ("markdown", says)])
+    write_chapter(notebooks, "01_pocket_world", [("code", "print(p.n_scenes)")])
+    write_chapter(
+        notebooks, "02_attention", [("code", glued), ("code", drawn), ("markdown", counts)]
+    )
+    return root
