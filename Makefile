@@ -56,7 +56,7 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 	@_build/lock/bin/python -m pip --disable-pip-version-check -q install '.[book,test]'
 	@_build/lock/bin/python -m pip --disable-pip-version-check freeze --all \
 	  --exclude pip --exclude concept-distillation-book \
-	  | grep -vE '^(nvidia-|cuda-|triton|wheel)' | sed -E 's/\+[a-z0-9.]+$$//' > _build/lock/requirements
+	  | grep -vE '^(nvidia-|cuda-|triton)' | sed -E 's/\+[a-z0-9.]+$$//' > _build/lock/requirements
 	@mv _build/lock/requirements requirements.lock
 	@rm -rf _build/lock build
 
