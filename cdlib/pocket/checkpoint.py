@@ -1,0 +1,70 @@
+"""Training state on disk as safetensors and JSON, written so that a kill leaves the last one whole."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+
+class Ema:
+    """An exponential moving average of a module's parameters, warmed up so it forgets the start."""
+
+    def __init__(self, module: torch.nn.Module, decay: float = 0.999):
+        self.decay, self.updates = decay, 0
+        self.shadow = {k: p.detach().clone() for k, p in module.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, module: torch.nn.Module) -> None:
+        """Move towards the module's present parameters."""
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for name, parameter in module.named_parameters():
+            self.shadow[name].lerp_(parameter, 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, module: torch.nn.Module) -> None:
+        """Overwrite the module's parameters with the averages."""
+        for name, parameter in module.named_parameters():
+            parameter.copy_(self.shadow[name])
+
+
+def save_checkpoint(path: Path, module, ema: Ema, optimizer, step: int, log: list[dict]) -> None:
+    """Write everything that a continued run needs; the old file stays until the new one is whole."""
+    tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
+    tensors |= {f"ema.{k}": v for k, v in ema.shadow.items()}
+    for index, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
+    told = {"step": str(step), "updates": str(ema.updates), "log": json.dumps(log)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".part")
+    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, aside, metadata=told)
+    os.replace(aside, path)
+
+
+def load_checkpoint(path: Path, module, ema: Ema, optimizer) -> tuple[int, list[dict]]:
+    """Restore what `save_checkpoint` wrote; gives the step reached and the log, or (0, [])."""
+    if not path.exists():
+        return 0, []
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        told = file.metadata()
+    tensors = load_file(path)
+    module.load_state_dict(_under("model.", tensors))
+    for name, value in _under("ema.", tensors).items():
+        ema.shadow[name].copy_(value)
+    ema.updates = int(told["updates"])
+    states: dict[int, dict] = {}
+    for name, value in _under("optimizer.", tensors).items():
+        index, key = name.split(".", 1)
+        states.setdefault(int(index), {})[key] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
+    return int(told["step"]), json.loads(told["log"])
+
+
+def _under(prefix: str, tensors: dict) -> dict:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,209 @@
+"""Train the pocket model: python -m cdlib.pocket.train --folder runs/pocket
+
+Two stages, one after the other: the autoencoder, then U-Net and text encoder together on its
+latents. Either goes on from its last checkpoint when the command is given again, with the same
+batches it would have seen: what a step draws depends on the seed and the step's number alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from diffusers.models.attention_processor import AttnProcessor
+from tqdm import tqdm
+
+from .checkpoint import Ema, load_checkpoint, save_checkpoint
+from .nets import assemble, build_scheduler, build_text_encoder, build_unet, build_vae
+from .pool import Pool, build_pool
+from .vocabulary import build_tokenizer
+
+
+@dataclass
+class Progress:
+    """What a training loop yields after every step."""
+
+    step: int
+    loss: float
+    module: torch.nn.Module
+    ema: Ema
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int = 200) -> float:
+    """Linear warm-up, flat, then a linear fall to a hundredth over the last two fifths."""
+    rise = min(1.0, (step + 1) / warmup)
+    fall = min(1.0, max(0.01, (steps - step) / (0.4 * steps)))
+    return peak * rise * fall
+
+
+def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, every: int = 200,
+        ema_decay: float = 0.999) -> Iterator[Progress]:  # fmt: skip
+    """Minimise `loss_of(step)` with AdamW and an EMA, resuming from `checkpoint`."""
+    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    ema = Ema(module, ema_decay)
+    start, log = load_checkpoint(checkpoint, module, ema, optimizer)
+    began, window = time.time() - (log[-1]["seconds"] if log else 0.0), []
+    if start >= steps:
+        yield Progress(start, log[-1]["loss"], module, ema)
+    for step in tqdm(range(start, steps), initial=start, total=steps, mininterval=10):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, steps, lr)
+        loss = loss_of(step)
+        if not torch.isfinite(loss):
+            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; {checkpoint} is kept")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
+        optimizer.step()
+        ema.update(module)
+        window.append(loss.item())
+        if (step + 1) % every == 0 or step + 1 == steps:
+            log.append({"step": step + 1, "loss": float(np.mean(window)),
+                        "seconds": round(time.time() - began, 1)})  # fmt: skip
+            window = []
+            save_checkpoint(checkpoint, module, ema, optimizer, step + 1, log)
+        yield Progress(step + 1, loss.item(), module, ema)
+
+
+def _draws(seed: int, step: int, stage: int) -> tuple[np.random.Generator, torch.Generator]:
+    """A step's two sources of randomness, from its number alone."""
+    numbers = np.random.default_rng((seed, stage, step))
+    return numbers, torch.Generator().manual_seed(int(numbers.integers(2**62)))
+
+
+def to_unit(images: torch.Tensor, device) -> torch.Tensor:
+    """uint8 pixels to the [-1, 1] floats that the autoencoder speaks."""
+    return images.to(device).float().div_(127.5).sub_(1)
+
+
+def train_vae(pool: Pool, folder: Path, *, size=64, steps=1600, batch=16, lr=6e-4, seed=0,
+              device="cpu", every=200) -> Iterator[Progress]:  # fmt: skip
+    """The autoencoder: absolute and squared error, and a light pull of latents to N(0, I)."""
+    torch.manual_seed(seed)
+    vae = build_vae(size).to(device, memory_format=torch.channels_last)
+
+    def loss_of(step: int) -> torch.Tensor:
+        numbers, generator = _draws(seed, step, 0)
+        x = to_unit(pool.images[numbers.integers(len(pool.images), size=batch)], device)
+        x = x.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device, torch.bfloat16):
+            posterior = vae.encode(x).latent_dist
+            noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
+            decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
+        mean, logvar = posterior.mean.float(), posterior.logvar.float()
+        kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
+        return F.l1_loss(decoded, x) + 2 * F.mse_loss(decoded, x) + 2e-4 * kl
+
+    yield from fit(vae, loss_of, folder / "vae.safetensors", steps=steps, lr=lr, every=every)
+
+
+@torch.no_grad()
+def encode_pool(vae, pool: Pool, device="cpu", batch=64) -> tuple[torch.Tensor, torch.Tensor]:
+    """Posterior mean and deviation, (N, 4, 16, 16) float16 each, of every image of the pool."""
+    means, deviations = [], []
+    for start in tqdm(range(0, len(pool.images), batch), desc="latents", mininterval=10):
+        x = to_unit(pool.images[start : start + batch], device)
+        with torch.autocast(device, torch.bfloat16):
+            posterior = vae.encode(x).latent_dist
+        means.append(posterior.mean.half().cpu())
+        deviations.append(posterior.std.half().cpu())
+    return torch.cat(means), torch.cat(deviations)
+
+
+class Denoiser(torch.nn.Module):
+    """U-Net and text encoder as the one thing that is trained."""
+
+    def __init__(self, tokenizer):
+        super().__init__()
+        self.unet, self.text_encoder = build_unet(), build_text_encoder(tokenizer)
+        # the fused kernel's backward pass is several times slower than plain products on a CPU
+        self.unet.set_attn_processor(AttnProcessor())
+        self.tokenizer = tokenizer
+
+    def forward(self, z: torch.Tensor, t: torch.Tensor, captions: list[str]) -> torch.Tensor:
+        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        y = self.text_encoder(ids.input_ids.to(z.device))[0]
+        return self.unet(z, t, y).sample
+
+
+def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=9000, batch=32,
+                   lr=5e-4, seed=0, device="cpu", every=200) -> Iterator[Progress]:  # fmt: skip
+    """The diffusion model, by v-prediction on the scaled latents `scale` * z0."""
+    torch.manual_seed(seed)
+    model = Denoiser(build_tokenizer()).to(device, memory_format=torch.channels_last)
+    scheduler = build_scheduler()
+    means, deviations = latents
+
+    def loss_of(step: int) -> torch.Tensor:
+        numbers, generator = _draws(seed, step, 1)
+        picks = torch.from_numpy(numbers.integers(len(means), size=batch))
+        z0 = means[picks].float()
+        z0 = scale * (z0 + deviations[picks].float() * torch.randn(z0.shape, generator=generator))
+        noise = torch.randn(z0.shape, generator=generator)
+        # one draw from each of `batch` equal stretches of time: the same law, less variance
+        u = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
+        t = (u * scheduler.config.num_train_timesteps).long()
+        z, v = scheduler.add_noise(z0, noise, t), scheduler.get_velocity(z0, noise, t)
+        captions = pool.captions(picks, numbers)
+        with torch.autocast(device, torch.bfloat16):
+            predicted = model(z.to(device), t.to(device), captions)
+        return F.mse_loss(predicted.float(), v.to(device))
+
+    yield from fit(model, loss_of, folder / "denoiser.safetensors", steps=steps, lr=lr, every=every)
+
+
+def export(folder: Path, vae, model: Denoiser, scale: float) -> None:
+    """Write the pipeline as fp16 safetensors in the diffusers layout."""
+    vae.register_to_config(scaling_factor=scale)
+    pipe = assemble(vae, model.text_encoder, model.tokenizer, model.unet)
+    pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
+    pipe.to(torch.float32)
+
+
+def last(states: Iterator[Progress]) -> Progress:
+    """Run a training loop to its end."""
+    for state in states:
+        pass
+    return state
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="checkpoints")
+    parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
+    parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
+    parser.add_argument("--vae-steps", type=int, default=1600)
+    parser.add_argument("--steps", type=int, default=9000, help="steps of the diffusion model")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--scenes", type=int, default=24_000, help="everyday scenes in the pool")
+    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--workers", type=int, default=1, help="processes that render the pool")
+    args = parser.parse_args(argv)
+    few = args.scenes // 10
+    pool = build_pool(args.folder, args.size, args.scenes, few, few, args.workers)
+    shared = {"seed": args.seed, "device": args.device, "every": args.every}
+    state = last(train_vae(pool, args.folder, size=args.size, steps=args.vae_steps, **shared))
+    state.ema.copy_to(state.module)
+    vae = state.module.eval()
+    latents = encode_pool(vae, pool, args.device)
+    scale = 1 / float(latents[0].float().std())
+    state = last(
+        train_denoiser(pool, latents, scale, args.folder, steps=args.steps, batch=args.batch, **shared)
+    )
+    state.ema.copy_to(state.module)
+    target = args.export or args.folder / "pipeline"
+    export(target, vae, state.module.eval(), scale)
+    print(json.dumps({"pipeline": str(target), "scale": round(scale, 4), "steps": state.step}))
+
+
+if __name__ == "__main__":
+    main()
