@@ -1,0 +1,18 @@
+"""Where a text-to-image model looks when it reads a word: the paper's M_hat (Eq. 1 to 4).
+
+`concept_attention` gives M_hat of real images; `token_attention` the same for every token of the
+prompt; `capture_attention` gathers maps from whatever is done with the pipeline inside it.
+"""
+
+from cdlib.attention.capture import AttentionCapture, capture_attention
+from cdlib.attention.concept import concept_attention, token_attention
+from cdlib.attention.layers import CrossAttentionLayer, cross_attention_layers
+
+__all__ = [
+    "AttentionCapture",
+    "CrossAttentionLayer",
+    "capture_attention",
+    "concept_attention",
+    "cross_attention_layers",
+    "token_attention",
+]
