@@ -233,6 +233,19 @@ def test_kill_while_making_leaves_no_artifact(store):
     assert not list(store.root.glob(".tmp-*"))
 
 
+def test_name_appears_by_the_last_move_alone(store, monkeypatch):
+    def stop(source: Path, target: Path) -> None:
+        assert json.loads((source / "manifest.json").read_text())["files"] == {"v.json": 2}
+        assert not target.exists()
+        raise OSError("stopped before the move")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", stop)
+        with pytest.raises(OSError, match="stopped before the move"):
+            store.get("s", lambda: {"v": 1})
+    assert [p.name for p in store.root.iterdir()] == [".locks"]
+
+
 def test_kill_at_any_moment_leaves_whole_artifacts(store):
     maker = run_python(
         """
