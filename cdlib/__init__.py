@@ -11,9 +11,13 @@ parameters before anything heavy is loaded.
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 
 __version__ = "0.1.0"
+
+# In a notebook without ipywidgets tqdm warns that its bars will be text; here they shall be.
+warnings.filterwarnings("ignore", message="IProgress not found")
 
 _ROOM_OF = {
     "check_parameters": "params",
@@ -25,10 +29,16 @@ _ROOM_OF = {
     "render_scene": "world",
     "load_dataset": "datasets",
     "load_model": "models",
+    "token_positions": "models",
     "capture_attention": "attention",
     "concept_attention": "attention",
+    "token_attention": "attention",
     "preliminary_mask": "masks",
     "sample_rectangle": "masks",
+    "pixel_auc": "metrics",
+    "pooled_scores": "metrics",
+    "bootstrap_ci": "metrics",
+    "Store": "store",
 }
 
 __all__ = sorted(_ROOM_OF)

@@ -12,6 +12,7 @@ import nbformat
 import pytest
 import yaml
 
+import cdlib
 from cdlib.params import CHAPTERS, parameters_cell
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,6 +78,14 @@ def test_notebook_cells_are_short(path):
     for cell in read(path).cells:
         if cell.cell_type == "code":
             assert len(cell.source.splitlines()) <= 30, cell.source
+
+
+def test_every_public_name_is_there_and_says_what_it_does():
+    assert set(cdlib.__all__) <= set(dir(cdlib))
+    for name in cdlib.__all__:
+        assert getattr(cdlib, name).__doc__, name
+    with pytest.raises(AttributeError, match="load_modle"):
+        _ = cdlib.load_modle
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda path: str(path.relative_to(ROOT)))
