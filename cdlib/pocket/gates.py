@@ -13,7 +13,7 @@ import datetime
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +53,9 @@ def gate(name: str, estimate: Estimate, unit: str) -> dict:
 
 def everyday(split: str, first: int, n: int, size: int = 64) -> torch.Tensor:
     """(n, 3, size, size) everyday scenes in [0, 1]."""
-    scenes = [render_scene(split, first + k, size, concept=ROTA[k % len(ROTA)]) for k in range(n)]
+    scenes = [
+        render_scene(split, k, size, concept=ROTA[k % len(ROTA)]) for k in range(first, first + n)
+    ]
     pixels = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
     return torch.from_numpy(pixels.copy()).float() / 255
 
@@ -101,8 +103,8 @@ def real_accuracy(net, n: int = 400) -> dict[str, float]:
     names, hues = judge(net, torch.from_numpy(pixels.copy()).float() / 255)
     truth = [scene.objects[0] for scene in single]
     return {
-        "object_accuracy": float(np.mean([a == b.name for a, b in zip(names, truth, strict=True)])),
-        "colour_accuracy": float(np.mean([a == b.colour for a, b in zip(hues, truth, strict=True)])),
+        "object_accuracy": _share(a == b.name for a, b in zip(names, truth, strict=True)),
+        "colour_accuracy": _share(a == b.colour for a, b in zip(hues, truth, strict=True)),
         "n": len(single),
     }
 
@@ -138,7 +140,7 @@ def measure(pipe, net, n_samples: int = 240, n_train: int = 12_000, guidance: fl
         gates[name] = gate(name, mean_estimate(np.asarray(right, float)), "fraction")
         key = 2 if colours else 1
         per_prompt[kind] = {
-            word: float(np.mean([ok for ok, row in zip(right, rows, strict=True) if row[key] == word]))
+            word: _share(ok for ok, row in zip(right, rows, strict=True) if row[key] == word)
             for word in dict.fromkeys(row[key] for row in rows)
         }
         drawn = drawn or (images, rows)
@@ -155,6 +157,11 @@ def measure(pipe, net, n_samples: int = 240, n_train: int = 12_000, guidance: fl
         "neighbours": {"n_train": n_train, "samples": samples, "sample_distances": distance,
                        "held_out_distances": held_out},
     }  # fmt: skip
+
+
+def _share(answers: Iterable[bool]) -> float:
+    """The fraction of answers that are true."""
+    return float(np.mean(list(answers)))
 
 
 def _to_64(images: torch.Tensor) -> torch.Tensor:
