@@ -1,7 +1,8 @@
 """Text-to-image pipelines with random weights, small enough to build in a test.
 
-`pocket_shaped()` looks like the shipped model (its own short vocabulary, attention on some blocks),
-`sd_shaped()` like Stable Diffusion 1.x (four levels, 16 cross-attention layers, 8 heads, 77 tokens).
+`pocket_shaped()` looks like the shipped model: its own short vocabulary, attention on some blocks.
+`sd_shaped()` looks like Stable Diffusion 1.x: four levels, 16 cross-attention layers of 8 heads,
+77 tokens.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ def tokenizer(length: int) -> CLIPTokenizer:
     return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=length)
 
 
-def pocket_shaped(prediction_type: str = "v_prediction", seed: int = 0) -> StableDiffusionPipeline:
+def pocket_shaped(
+    prediction_type: str = "v_prediction", seed: int = 0, in_channels: int = 4
+) -> StableDiffusionPipeline:
     """Images in multiples of 4 pixels; cross-attention on the second level and the middle."""
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=16,
+        in_channels=in_channels,
         block_out_channels=(16, 32),
         layers_per_block=1,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
