@@ -1,4 +1,4 @@
-"""Training state on disk as safetensors and JSON, written so that a kill leaves the last one whole."""
+"""Training state on disk as safetensors and JSON; a kill leaves the last one whole."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 
@@ -33,7 +34,7 @@ class Ema:
 
 
 def save_checkpoint(path: Path, module, ema: Ema, optimizer, step: int, log: list[dict]) -> None:
-    """Write everything that a continued run needs; the old file stays until the new one is whole."""
+    """Write all that a continued run needs; the old file stays until the new one is whole."""
     tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.shadow.items()}
     for index, state in optimizer.state_dict()["state"].items():
@@ -49,10 +50,7 @@ def load_checkpoint(path: Path, module, ema: Ema, optimizer) -> tuple[int, list[
     """Restore what `save_checkpoint` wrote; gives the step reached and the log, or (0, [])."""
     if not path.exists():
         return 0, []
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        told = file.metadata()
+    told = _metadata(path)
     tensors = load_file(path)
     module.load_state_dict(_under("model.", tensors))
     for name, value in _under("ema.", tensors).items():
@@ -64,6 +62,16 @@ def load_checkpoint(path: Path, module, ema: Ema, optimizer) -> tuple[int, list[
         states.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({**optimizer.state_dict(), "state": states})
     return int(told["step"]), json.loads(told["log"])
+
+
+def read_log(path: Path) -> list[dict]:
+    """The log of the run that `path` belongs to: step, mean loss since the last entry, seconds."""
+    return json.loads(_metadata(path)["log"])
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    with safe_open(path, "pt") as file:
+        return file.metadata()
 
 
 def _under(prefix: str, tensors: dict) -> dict:

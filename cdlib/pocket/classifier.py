@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +33,9 @@ class Classifier(nn.Module):
         super().__init__()
         layers, previous = [], 3
         for width in widths:
-            layers += [nn.Conv2d(previous, width, 3, 2, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            layers += [nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            for entering, stride in ((previous, 2), (width, 1)):
+                convolution = nn.Conv2d(entering, width, 3, stride, 1, bias=False)
+                layers += [convolution, nn.BatchNorm2d(width), nn.ReLU()]
             previous = width
         self.features = nn.Sequential(*layers)
         self.head = nn.Linear(previous, len(CONCEPTS) + len(COLOURS))
@@ -75,7 +77,7 @@ def _augment(images: torch.Tensor, numbers: np.random.Generator) -> torch.Tensor
 def train_classifier(
     pool: Pool, steps: int = 2500, batch: int = 64, lr: float = 2e-3, seed: int = 0
 ) -> Iterator[tuple[int, float, Classifier]]:
-    """Yield (step, loss, net); the everyday scenes and empty places of the pool are what it sees."""
+    """Yield (step, loss, net); it sees the everyday scenes and empty places of the pool."""
     torch.manual_seed(seed)
     everyday = [k for k, fact in enumerate(pool.facts) if "objects" in fact]
     answers = targets([pool.facts[k] for k in everyday])
@@ -122,8 +124,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     few = args.scenes // 10
     pool = build_pool(args.folder, 64, args.scenes, few, few)
-    for step, loss, net in tqdm(train_classifier(pool, args.steps), total=args.steps, mininterval=5):
-        pass
+    states = tqdm(train_classifier(pool, args.steps), total=args.steps, mininterval=5)
+    step, loss, net = deque(states, maxlen=1).pop()
     WEIGHTS.mkdir(exist_ok=True)
     weights = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
     save_file(weights, WEIGHTS / "classifier.safetensors", metadata={"steps": str(step)})

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +22,15 @@ import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
 from tqdm import tqdm
 
-from .checkpoint import Ema, load_checkpoint, save_checkpoint
-from .nets import assemble, build_scheduler, build_text_encoder, build_unet, build_vae
+from .checkpoint import Ema, load_checkpoint, read_log, save_checkpoint
+from .nets import (
+    assemble,
+    build_scheduler,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+    parameter_count,
+)
 from .pool import Pool, build_pool
 from .vocabulary import build_tokenizer
 
@@ -57,7 +66,9 @@ def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, every: int 
             group["lr"] = learning_rate(step, steps, lr)
         loss = loss_of(step)
         if not torch.isfinite(loss):
-            raise FloatingPointError(f"the loss is {loss.item()} at step {step}; {checkpoint} is kept")
+            raise FloatingPointError(
+                f"the loss is {loss.item()} at step {step}; {checkpoint} is kept"
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
@@ -133,7 +144,7 @@ class Denoiser(torch.nn.Module):
         return self.unet(z, t, y).sample
 
 
-def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=9000, batch=32,
+def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=6000, batch=32,
                    lr=5e-4, seed=0, device="cpu", every=200) -> Iterator[Progress]:  # fmt: skip
     """The diffusion model, by v-prediction on the scaled latents `scale` * z0."""
     torch.manual_seed(seed)
@@ -159,19 +170,35 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=900
     yield from fit(model, loss_of, folder / "denoiser.safetensors", steps=steps, lr=lr, every=every)
 
 
-def export(folder: Path, vae, model: Denoiser, scale: float) -> None:
-    """Write the pipeline as fp16 safetensors in the diffusers layout."""
+def export(folder: Path, vae, model: Denoiser, scale: float, told: dict) -> None:
+    """Write the pipeline as fp16 safetensors in the diffusers layout, and `told` about it."""
     vae.register_to_config(scaling_factor=scale)
     pipe = assemble(vae, model.text_encoder, model.tokenizer, model.unet)
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
+    (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
+def describe_run(args, vae, model: Denoiser, images: int) -> dict:
+    """What the model card says of the training: data, sizes, steps, losses, hours, hardware."""
+    logs = {name: read_log(args.folder / f"{name}.safetensors") for name in ("vae", "denoiser")}
+    return {
+        "size": args.size,
+        "seed": args.seed,
+        "pool": {"images": images, "everyday": args.scenes, "places": args.scenes // 10,
+                 "radiographs": args.scenes // 10},
+        "parameters": {"vae": parameter_count(vae), "unet": parameter_count(model.unet),
+                       "text_encoder": parameter_count(model.text_encoder)},
+        "vae": {"batch": 16, "log": logs["vae"]},
+        "denoiser": {"batch": args.batch, "log": logs["denoiser"]},
+        "hardware": f"{args.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
+        "torch": torch.__version__.split("+")[0],
+    }  # fmt: skip
 
 
 def last(states: Iterator[Progress]) -> Progress:
     """Run a training loop to its end."""
-    for state in states:
-        pass
-    return state
+    return deque(states, maxlen=1).pop()
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -180,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
     parser.add_argument("--vae-steps", type=int, default=1600)
-    parser.add_argument("--steps", type=int, default=9000, help="steps of the diffusion model")
+    parser.add_argument("--steps", type=int, default=6000, help="steps of the diffusion model")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--scenes", type=int, default=24_000, help="everyday scenes in the pool")
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
@@ -197,11 +224,14 @@ def main(argv: list[str] | None = None) -> None:
     latents = encode_pool(vae, pool, args.device)
     scale = 1 / float(latents[0].float().std())
     state = last(
-        train_denoiser(pool, latents, scale, args.folder, steps=args.steps, batch=args.batch, **shared)
+        train_denoiser(
+            pool, latents, scale, args.folder, steps=args.steps, batch=args.batch, **shared
+        )
     )
     state.ema.copy_to(state.module)
     target = args.export or args.folder / "pipeline"
-    export(target, vae, state.module.eval(), scale)
+    told = describe_run(args, vae, state.module, len(pool.images))
+    export(target, vae, state.module.eval(), scale, told)
     print(json.dumps({"pipeline": str(target), "scale": round(scale, 4), "steps": state.step}))
 
 

@@ -23,7 +23,9 @@ MAX_LENGTH = 20  # tokens of a prompt with its start and end; Stable Diffusion h
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def byte_pair_tables(words: tuple[str, ...] = WORDS) -> tuple[dict[str, int], list[tuple[str, str]]]:
+def byte_pair_tables(
+    words: tuple[str, ...] = WORDS,
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges under which each of `words` is one token and others fall to pieces.
 
     A word is glued together from its end, which no other place in a word looks like, so merges

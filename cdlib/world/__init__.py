@@ -2,18 +2,19 @@
 
 `render_scene` draws scene `index` of a split: an image, its caption, one mask for every object and
 the *clean plate*, the same scene without its objects. Masks make segmentation measurable, the clean
-plate makes object removal measurable. A scene is a pure function of its arguments, and because every
-length is a fraction of the image, the same scene can be drawn at any size. Nothing is downloaded.
+plate makes object removal measurable. A scene is a pure function of its arguments, and because
+every length is a fraction of the image, the same scene can be drawn at any size. Nothing is
+downloaded.
 """
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from ..checks import one_of, whole_number
 from .backgrounds import PLACES
 from .canvas import Brush, Colour, darken
 from .objects import PAINTERS
@@ -84,26 +85,17 @@ class _Placed(NamedTuple):
     seed: int
 
 
-def _one_of(parameter: str, value, allowed) -> None:
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{parameter}={value!r} is not one of {', '.join(allowed)}{hint}")
-
-
 def _check(split, index, size, domain, concept, difficulty) -> None:
     from .radiograph import FINDINGS
 
-    _one_of("split", split, SPLITS)
-    _one_of("domain", domain, DOMAINS)
+    one_of("split", split, SPLITS)
+    one_of("domain", domain, DOMAINS)
     if concept is not None:
-        _one_of("concept", concept, CONCEPTS if domain == "everyday" else FINDINGS)
-    if not (isinstance(index, (int, np.integer)) and index >= 0):
-        raise ValueError(f"index={index!r} must be an integer of 0 or more")
-    if not (isinstance(size, (int, np.integer)) and 16 <= size <= 2048):
-        raise ValueError(f"size={size!r} must be an integer from 16 to 2048 pixels")
+        one_of("concept", concept, CONCEPTS if domain == "everyday" else FINDINGS)
+    whole_number("index", index, 0)
+    whole_number("size", size, 16, 2048)
     if not 0 <= difficulty <= 1:
-        raise ValueError(f"difficulty={difficulty!r} must lie between 0 and 1")
+        raise ValueError(f"difficulty={difficulty!r}: must lie between 0 and 1.")
 
 
 def render_scene(
@@ -141,7 +133,7 @@ def render_scene(
         SceneObject(thing.name, thing.colour, mask, bounding_box(mask))
         for thing, mask in zip(things, visible, strict=True)
     )
-    caption = _caption(rng, things, place)
+    caption = describe(rng, [(thing.name, thing.colour) for thing in things], place)
     return Scene(
         to_uint8(image * exposure), to_uint8(plate * exposure), caption, objects, place, split,
         int(index), int(size),
@@ -220,9 +212,12 @@ def _compose(plate: np.ndarray, things: list[_Placed], light) -> tuple[np.ndarra
         painter, _, manner = PAINTERS[thing.name]
         wide = 0.85 if thing.name in ("car", "boat", "dog") else 0.5
         strength = 0.5 if manner == "stands" else 0.22
-        darken(image, (thing.centre[0], thing.foot), (thing.scale * wide, thing.scale * 0.16), strength)
-        brush = Brush(size, thing.centre, thing.scale, flip=thing.flip, angle=thing.angle, light=light)
-        tint = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.08) + rng.uniform(-0.03, 0.03, 3)
+        foot, radii = (thing.centre[0], thing.foot), (thing.scale * wide, thing.scale * 0.16)
+        darken(image, foot, radii, strength)
+        pose = {"flip": thing.flip, "angle": thing.angle, "light": light}
+        brush = Brush(size, thing.centre, thing.scale, **pose)
+        tint = np.asarray(COLOURS[thing.colour]) * rng.uniform(0.88, 1.08)
+        tint = tint + rng.uniform(-0.03, 0.03, 3)
         painter(brush, rng, tuple(np.clip(tint, 0, 1)))
         brush.over(image)
         alpha = np.zeros((size, size))
@@ -231,15 +226,17 @@ def _compose(plate: np.ndarray, things: list[_Placed], light) -> tuple[np.ndarra
     return image, [a > 0.5 for a in cover]
 
 
-def _phrase(thing: _Placed, with_colour: bool) -> str:
-    return f"a {thing.colour} {thing.name}" if with_colour else f"a {thing.name}"
+def describe(rng: np.random.Generator, objects: list[tuple[str, str]], place: str) -> str:
+    """A caption for `objects` (name, colour) at `place`: names one or two of them.
 
-
-def _caption(rng, things: list[_Placed], place: str) -> str:
-    """A caption that names one or two objects, often their colour and the place."""
-    named = [things[k] for k in rng.permutation(len(things))[:2]]
+    Colours are named together or not at all (odds 0.6), the place with odds 0.75. Without objects
+    the caption names the place alone.
+    """
+    if not objects:
+        return "a photo of the " + place
+    named = [objects[k] for k in rng.permutation(len(objects))[:2]]
     coloured = rng.random() < 0.6
-    text = " and ".join(_phrase(thing, coloured) for thing in named)
+    text = " and ".join(f"a {colour} {name}" if coloured else f"a {name}" for name, colour in named)
     if rng.random() < 0.75:
         text += " " + PLACES[place][1]
     return "a photo of " + text

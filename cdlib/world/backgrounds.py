@@ -191,7 +191,8 @@ def street(rng, size: int, clutter: int):
         floor = np.clip((np.abs((rows - roof) / 0.13 % 1 - 0.55) - 0.28) * 0.13 * size, 0, 1)
         hole = 1 - np.maximum(pane[None, :], floor)
         front = wall * (1 - hole) + hole * np.array([0.24, 0.29, 0.36])[:, None, None] * (0.7 + lit)
-        inside = np.clip((columns - x) * size + 0.5, 0, 1) * np.clip((x + wide - columns) * size, 0, 1)
+        left, right = (columns - x) * size + 0.5, (x + wide - columns) * size
+        inside = np.clip(left, 0, 1) * np.clip(right, 0, 1)
         plate += (front - plate) * inside[None, None, :] * np.clip((rows - roof) * size, 0, 1)
         x += wide
     kerb = horizon + rng.uniform(0.05, 0.12)

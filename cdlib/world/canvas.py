@@ -21,22 +21,24 @@ def blend(a: Colour, b: Colour, t: float) -> Colour:
 
 
 @lru_cache(maxsize=64)
-def _interpolation(size: int, knots: int) -> np.ndarray:
-    """(size, knots) weights that read a smooth curve off `knots` lattice values."""
-    position = (np.arange(size) + 0.5) / size * (knots - 1)
-    left = np.minimum(position.astype(int), knots - 2)
+def _knots(size: int, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For `size` positions on a lattice of `n`: the knots left and right, and how far between."""
+    position = (np.arange(size) + 0.5) / size * (n - 1)
+    left = np.minimum(position.astype(int), n - 2)
     t = position - left
-    t = t * t * (3 - 2 * t)  # smoothstep: no creases at the lattice lines
-    weights = np.zeros((size, knots))
-    weights[np.arange(size), left] = 1 - t
-    weights[np.arange(size), left + 1] = t
-    return weights
+    return left, left + 1, t * t * (3 - 2 * t)  # smoothstep: no creases at the lattice lines
 
 
 def lattice_noise(rng: np.random.Generator, size: int, rows: int, columns: int) -> np.ndarray:
-    """(size, size) value noise in [-1, 1] with `rows` x `columns` lattice values."""
+    """(size, size) value noise in [-1, 1] with `rows` x `columns` lattice values.
+
+    Interpolated without matrix products, whose rounding differs between machines and threads.
+    """
     lattice = rng.uniform(-1, 1, (rows, columns))
-    return _interpolation(size, rows) @ lattice @ _interpolation(size, columns).T
+    up, down, t = _knots(size, rows)
+    lines = lattice[up] + t[:, None] * (lattice[down] - lattice[up])
+    left, right, t = _knots(size, columns)
+    return lines[:, left] + t * (lines[:, right] - lines[:, left])
 
 
 def fractal_noise(
@@ -101,7 +103,7 @@ class Brush:
         gloss: float = 0.0,
         opacity: float = 1.0,
     ) -> None:
-        """Lay a shape over what is there; with a `normal` (nx, ny) it is lit, without it is flat."""
+        """Lay a shape over what is there; with a `normal` (nx, ny) it is lit, else flat."""
         cover = np.clip(0.5 - distance / self.pixel, 0, 1) * opacity
         shade: np.ndarray | float = 1.0
         if normal is not None:

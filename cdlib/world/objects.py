@@ -194,7 +194,8 @@ def boat(brush: Brush, rng: np.random.Generator, colour: Colour) -> None:
     brush.polygon(main, sail, 0.03)
     if rng.random() < 0.75:
         jib = rng.uniform(0.35, 0.6)
-        points = [(mast - 0.07, height + 0.25), (mast - 0.07, deck - 0.12), (mast - jib, deck - 0.12)]
+        luff, clew = mast - 0.07, (mast - jib, deck - 0.12)
+        points = [(luff, height + 0.25), (luff, deck - 0.12), clew]
         brush.polygon(points, _shade(sail, -0.10), 0.03)
     hull = [(-0.95, deck), (0.98, deck), (0.62, 0.93), (-0.72, 0.93)]
     brush.polygon(hull, colour, 0.06, gloss=0.15)

@@ -2,8 +2,8 @@
 
 Drawn, not learned: a ribcage around two dark lungs, spine, heart and diaphragm, and one of two
 findings, a "mass" (a dense rounded nodule in a lung) or an "effusion" (fluid that fills a lung's
-base up to a meniscus), or none. It borrows the look and the prompts of the chest case, nothing else:
-no statement about real radiographs follows from it.
+base up to a meniscus), or none. It borrows the look and the prompts of the chest case, nothing
+else: no statement about real radiographs follows from it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def _anatomy(rng, x, y, size: int):
     for side in (-1, 1):
         cx, half = middle + side * 0.205 * wide, rng.uniform(0.135, 0.155) * wide
         dome = base - 0.05 * np.cos((x - cx) / half) + rng.uniform(-0.02, 0.02)
-        field = _soft(_ellipse(x, y, cx, (top + base) / 2 + 0.05, half, (base - top) / 2 + 0.09), 0.012)
+        cy, tall = (top + base) / 2 + 0.05, (base - top) / 2 + 0.09
+        field = _soft(_ellipse(x, y, cx, cy, half, tall), 0.012)
         lungs.append(field * _soft(y - dome, 0.010) * _soft(top - y, 0.02))
         centres.append((cx, half, top, base))
     density = density - 0.36 * np.maximum(*lungs)
