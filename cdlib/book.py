@@ -86,6 +86,8 @@ def build_book(
 def find_chapters(root: Path, only: str | None = None) -> list[Path]:
     """The notebooks in the order in which they run: 01, 02, ..., and 00 last."""
     notebooks = sorted((root / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+    if not notebooks:
+        raise BookError(f"there is no chapter (NN_name.ipynb) in {root / 'notebooks'}")
     notebooks.sort(key=lambda notebook: notebook.name.startswith("00"))
     if only is not None:
         names = ", ".join(notebook.stem for notebook in notebooks)
@@ -234,7 +236,7 @@ def render(source: Path, html: Path) -> Path:
     log.write_text(done.stdout, encoding="utf-8")
     if done.returncode != 0:
         plain = _COLOUR.sub("", done.stdout).splitlines()
-        said = [line for line in plain if re.search(r"WARNING|ERROR|[Ee]xception", line)]
+        said = [line for line in plain if re.search(r"WARNING|ERROR", line)] or plain[-15:]
         raise BookError("\n".join(["the pages have errors:", *said[:40], f"All of it: {log}"]))
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(aside / "_build" / "html", html)

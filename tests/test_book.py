@@ -150,6 +150,11 @@ def test_welcome_runs_last(small_book):
     assert names == ["01_pocket_world", "02_attention", "00_welcome"]
 
 
+def test_a_folder_without_chapters_is_named(tmp_path):
+    with pytest.raises(BookError, match="no chapter"):
+        build_book(tmp_path)
+
+
 def test_peak_memory_sees_a_child():
     code = "import time; block = bytearray(80 * 2**20); time.sleep(0.6)"
     with PeakMemory() as memory:
