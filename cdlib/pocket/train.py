@@ -20,8 +20,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers.models.attention_processor import AttnProcessor
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from ..store import fingerprint
 from .checkpoint import Ema, load_checkpoint, read_log, save_checkpoint
 from .nets import (
     assemble,
@@ -221,7 +223,11 @@ def main(argv: list[str] | None = None) -> None:
     state = last(train_vae(pool, args.folder, size=args.size, steps=args.vae_steps, **shared))
     state.ema.copy_to(state.module)
     vae = state.module.eval()
-    latents = encode_pool(vae, pool, args.device)
+    cache = args.folder / f"latents-{fingerprint(args.folder / 'vae.safetensors')}.safetensors"
+    if not cache.exists():
+        means, deviations = encode_pool(vae, pool, args.device)
+        save_file({"means": means, "deviations": deviations}, cache)
+    latents = tuple(load_file(cache)[name] for name in ("means", "deviations"))
     scale = 1 / float(latents[0].float().std())
     state = last(
         train_denoiser(
