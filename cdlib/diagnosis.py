@@ -1,0 +1,160 @@
+"""What is it that maps and masks get right or wrong: sweeps, words for curves, and their failures.
+
+Everything takes finished maps (N, h, w) and masks (N, H, W) and runs no model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import ArrayLike
+from scipy import ndimage
+from sklearn.metrics import roc_auc_score
+
+from cdlib.masks import preliminary_mask, upsample_mask
+from cdlib.metrics import (
+    Estimate,
+    bootstrap_ci,
+    mean_estimate,
+    normalise_maps,
+    pixel_auc,
+    pixel_auc_estimate,
+    pooled_estimates,
+)
+
+# What the paper reports on CUB-200-2011 (section 4 and table 2), as fractions.
+PAPER = {"bird": {"auc": 0.971, "acc": 0.835, "iou": 0.290, "miou": 0.557}}
+
+
+def score_maps(
+    m_hat: torch.Tensor,  # (N, h, w)
+    masks: torch.Tensor,  # (N, H, W) bool
+    rule: str = "gmm",
+    seed: int = 0,
+) -> dict[str, Estimate]:
+    """The auc of M_hat, and acc, iou and miou of its M_pre at the masks' size, with intervals."""
+    m_pre = upsample_mask(preliminary_mask(m_hat, rule, seed=seed), tuple(masks.shape[1:]))
+    auc = pixel_auc_estimate(m_hat, masks, seed=seed)
+    return {"auc": auc, **pooled_estimates(m_pre, masks, seed=seed)}
+
+
+def auc_against_t0(
+    by_timestep: torch.Tensor,  # (N, T, h, w), timesteps rising
+    masks: torch.Tensor,  # (N, H, W) bool
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Pooled pixel AUC of M_hat averaged over the T_0 least noisy timesteps (the paper's figure 3).
+
+    One row for each T_0 from 1 to T: t0, auc, and low and high, its 95% interval over images.
+    """
+    count = torch.arange(1, by_timestep.shape[1] + 1)
+    running = by_timestep.double().cumsum(1) / count[:, None, None]
+    found = [pixel_auc_estimate(running[:, k], masks, seed=seed) for k in range(len(count))]
+    low, high = zip(*(auc.ci95 for auc in found), strict=True)
+    aucs = [auc.value for auc in found]
+    return pd.DataFrame({"t0": count.numpy(), "auc": aucs, "low": low, "high": high})
+
+
+def auc_grid(
+    detail: torch.Tensor,  # (N, L, T, h, w)
+    masks: torch.Tensor,  # (N, H, W) bool
+    moments: Sequence[int],
+) -> np.ndarray:
+    """Pooled pixel AUC of every layer's map at every moment (index along T), (L, moments)."""
+    layers = range(detail.shape[1])
+    return np.array([[pixel_auc(detail[:, k, m], masks) for m in moments] for k in layers])
+
+
+def describe_curve(curve: pd.DataFrame) -> str:
+    """How `auc_against_t0` runs, in words: where it is best, and what comes before and after."""
+    best = curve.loc[curve.auc.idxmax()]
+    first, last = curve.iloc[0], curve.iloc[-1]
+    if len(curve) == 1:
+        return f"has a single point, {first.auc:.3f}"
+    if best.t0 == last.t0:
+        return (
+            f"rises from {first.auc:.3f} at T₀ = {first.t0:.0f} to {last.auc:.3f} at "
+            f"T₀ = {last.t0:.0f}, where all timesteps are averaged, and has no fall to show"
+        )
+    end = f"{last.auc:.3f} at T₀ = {last.t0:.0f}, where all timesteps are averaged"
+    if best.t0 == first.t0:
+        return f"is highest at T₀ = 1, with {best.auc:.3f}, and falls to {end}"
+    return (
+        f"rises from {first.auc:.3f} at T₀ = {first.t0:.0f} to {best.auc:.3f} at "
+        f"T₀ = {best.t0:.0f} and falls to {end}"
+    )
+
+
+def plateau(curve: pd.DataFrame) -> tuple[int, int]:
+    """The smallest and the largest T_0 whose AUC lies within the interval of the best one's."""
+    inside = curve.t0[curve.auc >= curve.low[curve.auc.idxmax()]]
+    return int(inside.min()), int(inside.max())
+
+
+# --------------------------------------------------------------------- what makes an image hard
+
+
+def object_share(masks: ArrayLike) -> np.ndarray:
+    """The share of each image that its object covers, (N,) in 0..1."""
+    return np.asarray(masks).mean((1, 2))
+
+
+def colour_contrast(images: ArrayLike, masks: ArrayLike, margin: int) -> np.ndarray:
+    """How far the object's mean colour is from that of the `margin` pixels around it, (N,).
+
+    images: (N, 3, H, W) in [0, 1]. The distance is Euclidean in RGB, 0 (the same) to 1.73; NaN
+    where the object is not seen or leaves no surroundings.
+    """
+    images, masks = np.asarray(images), np.asarray(masks)
+    found = []
+    for image, mask in zip(images, masks, strict=True):
+        around = ndimage.binary_dilation(mask, iterations=margin) & ~mask
+        both = mask.any() and around.any()
+        distance = image[:, mask].mean(1) - image[:, around].mean(1) if both else [np.nan]
+        found.append(np.linalg.norm(distance))
+    return np.array(found)
+
+
+def thin_parts(masks: ArrayLike, width: int) -> np.ndarray:
+    """The pixels of each mask that no square of `width` pixels inside it covers: legs, tails."""
+    masks = np.asarray(masks)
+    square = np.ones((1, width, width), dtype=bool)
+    return masks & ~ndimage.binary_opening(masks, square)
+
+
+def recall(pred: ArrayLike, part: ArrayLike, n_boot: int = 1000, seed: int = 0) -> Estimate:
+    """The share of the pixels of `part` that the masks `pred` hold, pooled, with its interval."""
+    pred, part = np.asarray(pred), np.asarray(part)
+    counts = np.stack([(pred & part).sum((1, 2)), part.sum((1, 2))], axis=1).astype(float)
+    if not counts[:, 1].any():
+        raise ValueError("part: all of its masks are empty, so there is nothing to recall.")
+
+    def ratio(draws: np.ndarray) -> np.ndarray:
+        hit, all_of_it = (draws @ counts).T
+        return np.divide(hit, all_of_it, out=np.full(len(hit), np.nan), where=all_of_it > 0)
+
+    return Estimate(
+        float(counts[:, 0].sum() / counts[:, 1].sum()),
+        bootstrap_ci(ratio, len(counts), n_boot, seed),
+        len(counts),
+    )
+
+
+def leakage(m_hat: ArrayLike, masks: ArrayLike, others: ArrayLike) -> Estimate | None:
+    """Does a word's map also glow on objects that it does not name? An AUC, averaged over images.
+
+    For every image with other objects: the chance that one of their pixels has a higher value than
+    a pixel of the background. 0.5 says that the word tells them from the background no better than
+    chance. None if no image has other objects. m_hat: (N, h, w); masks, others: bool (N, H, W).
+    """
+    maps, masks, others = normalise_maps(m_hat), np.asarray(masks), np.asarray(others)
+    rows, columns = (n // m for n, m in zip(masks.shape[1:], maps.shape[1:], strict=True))
+    values = []
+    for one, mask, other in zip(maps, masks, others, strict=True):
+        if other.any():
+            scores = np.repeat(np.repeat(one, rows, 0), columns, 1)[~mask]
+            values.append(roc_auc_score(other[~mask], scores))
+    return mean_estimate(values) if values else None
