@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import (
     Attention,
     AttnProcessor,
@@ -24,6 +24,9 @@ from diffusers.models.attention_processor import (
 from cdlib.attention.layers import CrossAttentionLayer, select_layers
 from cdlib.checks import whole_number
 from cdlib.models import find_word, token_positions
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 # All of these compute plain attention, so ours can stand in for them.
 PLAIN = (AttnProcessor, AttnProcessor2_0, SlicedAttnProcessor, XFormersAttnProcessor)
@@ -125,6 +128,11 @@ class AttentionCapture:
         if self._keep_layers:
             return torch.stack([raised[name] / self._counts[name] for name in self.layers], dim=2)
         return sum(raised.values()) / sum(self._counts.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held by the running sums."""
+        return sum(total.nbytes for total in self._sums.values())
 
     def start(self, unet: torch.nn.Module, args: tuple, kwargs: dict) -> None:
         """Before each pass: note the latent's size, from which follow those of all layers."""

@@ -13,9 +13,9 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import product
 from numbers import Real
+from typing import TYPE_CHECKING
 
 import torch
-from diffusers import StableDiffusionPipeline
 from tqdm.auto import tqdm
 
 from cdlib.attention.capture import capture_attention
@@ -34,6 +34,9 @@ from cdlib.models import (
     prompt_tokens,
     token_positions,
 )
+
+if TYPE_CHECKING:
+    from diffusers import StableDiffusionPipeline
 
 
 def concept_attention(
