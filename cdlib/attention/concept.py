@@ -76,6 +76,9 @@ def concept_attention(
     seed: one number for the run, or one for each image. An image's map depends on its own seed
         alone, not on its companions or on batch_size (how many passes run at once).
 
+    Inside `torch.autocast("cpu", torch.bfloat16)` a recent CPU takes half the time, at the cost of
+    a few hundredths of a map's spread.
+
     Raises ValueError for any argument that the model or the images do not have.
     """
     words = [word] if isinstance(word, str) else list(word)
