@@ -241,7 +241,13 @@ def render(source: Path, html: Path) -> Path:
     shutil.rmtree(html, ignore_errors=True)
     shutil.move(aside / "_build" / "html", html)
     shutil.rmtree(aside)
-    return html / "index.html"
+    index = html / "index.html"
+    # It only leads on to the first chapter, but a browser still asks it for title and icon.
+    head = (
+        '<!doctype html>\n<title>The book</title>\n<link rel="icon" href="_static/favicon.svg">\n'
+    )
+    index.write_text(head + index.read_text(encoding="utf-8"), encoding="utf-8")
+    return index
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
