@@ -75,21 +75,22 @@ def _augment(images: torch.Tensor, numbers: np.random.Generator) -> torch.Tensor
 
 
 def train_classifier(
-    pool: Pool, steps: int = 2500, batch: int = 64, lr: float = 2e-3, seed: int = 0
+    pool: Pool, steps: int = 2000, batch: int = 64, lr: float = 2e-3, seed: int = 0
 ) -> Iterator[tuple[int, float, Classifier]]:
     """Yield (step, loss, net); it sees the everyday scenes and empty places of the pool."""
     torch.manual_seed(seed)
     everyday = [k for k, fact in enumerate(pool.facts) if "objects" in fact]
     answers = targets([pool.facts[k] for k in everyday])
-    net = Classifier()
+    net = Classifier().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=steps)
     for step in range(steps):
         numbers = np.random.default_rng((seed, step))
         picks = numbers.integers(len(everyday), size=batch)
         images = pool.images[[everyday[k] for k in picks]].float() / 255
-        objects, colours = net(_augment(images, numbers))
-        loss = F.binary_cross_entropy_with_logits(torch.cat([objects, colours], 1), answers[picks])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = torch.cat(net(_augment(images, numbers)), 1)
+        loss = F.binary_cross_entropy_with_logits(logits.float(), answers[picks])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -120,14 +121,16 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="the pool")
     parser.add_argument("--scenes", type=int, default=24_000)
-    parser.add_argument("--steps", type=int, default=2500)
+    parser.add_argument("--steps", type=int, default=2000)
     args = parser.parse_args(argv)
     few = args.scenes // 10
     pool = build_pool(args.folder, 64, args.scenes, few, few)
     states = tqdm(train_classifier(pool, args.steps), total=args.steps, mininterval=5)
     step, loss, net = deque(states, maxlen=1).pop()
     WEIGHTS.mkdir(exist_ok=True)
-    weights = {k: v.half() if v.is_floating_point() else v for k, v in net.state_dict().items()}
+    weights = {
+        k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in net.state_dict().items()
+    }
     save_file(weights, WEIGHTS / "classifier.safetensors", metadata={"steps": str(step)})
     print(json.dumps({"loss": round(loss, 4), "steps": step}))
 

@@ -96,7 +96,7 @@ def to_unit(images: torch.Tensor, device) -> torch.Tensor:
     return images.to(device).float().div_(127.5).sub_(1)
 
 
-def train_vae(pool: Pool, folder: Path, *, size=64, steps=1600, batch=16, lr=6e-4, seed=0,
+def train_vae(pool: Pool, folder: Path, *, size=64, steps=3600, batch=16, lr=6e-4, seed=0,
               device="cpu", every=200) -> Iterator[Progress]:  # fmt: skip
     """The autoencoder: absolute and squared error, and a light pull of latents to N(0, I)."""
     torch.manual_seed(seed)
@@ -127,7 +127,7 @@ def encode_pool(vae, pool: Pool, device="cpu", batch=64) -> tuple[torch.Tensor, 
             posterior = vae.encode(x).latent_dist
         means.append(posterior.mean.half().cpu())
         deviations.append(posterior.std.half().cpu())
-    return torch.cat(means), torch.cat(deviations)
+    return torch.cat(means).contiguous(), torch.cat(deviations).contiguous()
 
 
 class Denoiser(torch.nn.Module):
@@ -208,7 +208,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="checkpoints")
     parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
-    parser.add_argument("--vae-steps", type=int, default=1600)
+    parser.add_argument("--vae-steps", type=int, default=3600)
     parser.add_argument("--steps", type=int, default=6000, help="steps of the diffusion model")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--scenes", type=int, default=24_000, help="everyday scenes in the pool")
