@@ -128,9 +128,8 @@ def main(argv: list[str] | None = None) -> None:
     states = tqdm(train_classifier(pool, args.steps), total=args.steps, mininterval=5)
     step, loss, net = deque(states, maxlen=1).pop()
     WEIGHTS.mkdir(exist_ok=True)
-    weights = {
-        k: (v.half() if v.is_floating_point() else v).contiguous() for k, v in net.state_dict().items()
-    }
+    state = net.to(memory_format=torch.contiguous_format).state_dict()
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
     save_file(weights, WEIGHTS / "classifier.safetensors", metadata={"steps": str(step)})
     print(json.dumps({"loss": round(loss, 4), "steps": step}))
 
