@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from cdlib.diagnosis import auc_against_t0
+from cdlib.metrics import Estimate
 from cdlib.models import latent_factor
+from cdlib.results import glue, glue_text
 from cdlib.store import Artifact, Store
 
 # After cdlib.models, which keeps transformers from warning about what nothing here needs.
@@ -125,6 +127,25 @@ def t0_sweep_artifact(
         inputs=[profile, tensor_fingerprint(masks)],
         code=[auc_against_t0],
     )
+
+
+def glue_estimate(
+    name: str,
+    estimate: Estimate | None,
+    *,
+    unit: str | None = "fraction",
+    paper: float | None = None,
+) -> None:
+    """Glue an estimate with its interval and n, see `cdlib.glue`; None is "not measured" in prose.
+
+    The interval is widened to hold the value: drawn from bins, it may miss it by a rounding.
+    """
+    if estimate is None:
+        for key in (name, f"{name}.ci95", f"{name}.n"):
+            glue_text(key, "not measured")
+        return
+    value, (low, high), n = estimate
+    glue(name, value, ci95=(min(low, value), max(high, value)), n=n, unit=unit, paper=paper)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:

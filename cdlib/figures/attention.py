@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from cdlib.figures import (
@@ -21,19 +22,31 @@ from cdlib.figures import (
     GREEN,
     HEAT,
     INK,
-    MASK,
     ORANGE,
     PAGE,
     QUIET,
     RED,
+    as_picture,
     bare,
     interval,
     outline,
-    overlay,
     panels,
     plt,
     show_image,
 )
+
+
+def true_outline(axes: Axes, truth: ArrayLike) -> None:
+    """The true mask's outline, with an edge of ink so that it shows on bright paper too."""
+    outline(axes, truth, colour=INK, line=1.9)
+    outline(axes, truth, line=0.9)
+
+
+def spotlight(axes: Axes, image: ArrayLike, mask: ArrayLike, title: str = "") -> None:
+    """What a mask (of the image's size) holds, in its colours; the rest fades to grey paper."""
+    picture = as_picture(image)
+    faded = 0.3 * picture.mean(2, keepdims=True) + 0.7
+    show_image(axes, np.where(np.asarray(mask)[..., None], picture, faded), title)
 
 
 def show_map(axes: Axes, m: ArrayLike, truth: ArrayLike | None = None, title: str = "") -> None:
@@ -42,7 +55,7 @@ def show_map(axes: Axes, m: ArrayLike, truth: ArrayLike | None = None, title: st
     side = m.shape[0] if truth is None else np.asarray(truth).shape[0]
     bare(axes).imshow(m, cmap=HEAT, extent=(-0.5, side - 0.5, side - 0.5, -0.5))
     if truth is not None:
-        outline(axes, truth, line=0.9)
+        true_outline(axes, truth)
     if title:
         axes.set_title(title)
 
@@ -67,7 +80,7 @@ def word_maps(
     rows = -(-(len(tokens) + 1) // columns)
     fig, axes = panels(rows, columns, extra=0.36 * rows)
     show_image(axes.flat[0], image, "the image\n")
-    outline(axes.flat[0], truth, line=0.9)
+    true_outline(axes.flat[0], truth)
     for k, (token, share) in enumerate(zip(tokens, shares, strict=True), start=1):
         show_map(axes.flat[k], maps[k - 1], truth, f"{token}\n{share:.0%}")
     for ax in axes.flat[len(tokens) + 1 :]:
@@ -129,7 +142,8 @@ def auc_against_t0(curve: pd.DataFrame, t0: int, paper_peak: float | None = None
         x = paper_peak * len(curve)
         ax.axvline(x, color=QUIET, linestyle="--", linewidth=1, label="the paper's peak, near 4/5")
     ax.set(xlabel="$T_0$, least noisy timesteps averaged", ylabel="pixel AUC")
-    ax.legend(loc="lower right", ncols=3)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    fig.legend(loc="outside upper center", ncols=3)
     return fig
 
 
@@ -142,15 +156,15 @@ def histogram_and_masks(
     before: ArrayLike,
     after: ArrayLike,
 ) -> Figure:
-    """Above: the image, its M_hat, the mask before and after the majority filter. Below: the
-    histogram of M_hat with the two fitted modes and the thresholds."""
+    """Above: the image, its M_hat, the mask before and after the majority filter, both of the
+    image's size. Below: the histogram of M_hat with the two fitted modes and the thresholds."""
     fig = plt.figure(figsize=(PAGE, 4.6))
-    axes = fig.subplot_mosaic(["abcd", "hhhh"], height_ratios=(1.0, 1.25))
+    axes = fig.subplot_mosaic("abcd;hhhh", height_ratios=(1.0, 1.25))
     show_image(axes["a"], image, "the image")
     show_map(axes["b"], m_hat, truth, "$\\hat{M}$")
     for name, mask, title in (("c", before, "above the threshold"), ("d", after, "$M_{pre}$")):
-        overlay(axes[name], image, mask, title)
-        outline(axes[name], truth, line=0.9)
+        spotlight(axes[name], image, mask, title)
+        true_outline(axes[name], truth)
     values = np.asarray(m_hat, dtype=np.float64).ravel()
     ax = axes["h"]
     ax.hist(values, bins=48, density=True, color=BLUE, alpha=0.3, label="cells of $\\hat{M}$")
@@ -195,8 +209,8 @@ def mask_gallery(
     for g, (label, chosen) in enumerate(groups.items()):
         for j, k in enumerate(chosen):
             show_map(axes[2 * g, j], m_hats[k], truths[k], f"IoU {ious[k]:.2f}")
-            overlay(axes[2 * g + 1, j], images[k], masks[k])
-            outline(axes[2 * g + 1, j], truths[k], line=0.9)
+            spotlight(axes[2 * g + 1, j], images[k], masks[k])
+            true_outline(axes[2 * g + 1, j], truths[k])
             for ax in axes[2 * g : 2 * g + 2, j]:
                 ax.axis("on")
         axes[2 * g, 0].set_ylabel(f"{label}\n$\\hat{{M}}$")
@@ -217,7 +231,7 @@ def rule_scores(scores: Mapping[str, Mapping], ceilings: Mapping[str, float]) ->
     for ax, what in ((left, "IoU"), (right, "accuracy")):
         ax.set(ylabel=what, xlim=(-0.5, len(scores) - 0.5))
         ax.set_xticks(range(len(scores)), list(scores))
-    left.legend(loc="upper center", bbox_to_anchor=(0.5, 1.22), ncols=2)
+    fig.legend(loc="outside upper left", ncols=2)
     return fig
 
 
@@ -251,25 +265,26 @@ def what_makes_it_hard(
             ax.plot(np.asarray(x)[who], ious[who], marker, color=colour, alpha=0.7, label=name)
         ax.set(xlabel=label, ylim=(-0.02, 1.0))
     axes[0].set_ylabel("IoU of $M_{pre}$")
-    axes[1].legend(loc="lower right")
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return fig
 
 
-def maps_over_images(
-    images: Sequence[ArrayLike],
-    maps: Sequence[Mapping[str, ArrayLike]],
-    truths: Sequence[ArrayLike],
-) -> Figure:
-    """One row an image: the image, then its named maps, all with the outline of the truth."""
-    columns = 1 + max(len(row) for row in maps)
-    fig, axes = panels(
-        len(images), columns, width=min(PAGE, 1.5 * columns), extra=0.18 * len(images)
-    )
-    for ax in axes.flat:
-        ax.axis("off")
-    for row, image, named, truth in zip(axes, images, maps, truths, strict=True):
-        overlay(row[0], image, np.asarray(truth), "the image", colour=MASK, strength=0.0)
-        outline(row[0], truth, line=0.9)
-        for ax, (title, m) in zip(row[1:], named.items(), strict=False):
-            show_map(ax, m, truth, title)
+def named_maps(image: ArrayLike, maps: Mapping[str, ArrayLike], truth: ArrayLike) -> Figure:
+    """An image and its maps by name, all with the outline of the truth."""
+    fig, axes = panels(1, 1 + len(maps), extra=0.18)
+    show_image(axes[0, 0], image, "the image")
+    true_outline(axes[0, 0], truth)
+    for ax, (name, m) in zip(axes[0, 1:], maps.items(), strict=True):
+        show_map(ax, m, truth, name)
+    return fig
+
+
+def images_and_maps(images: ArrayLike, m_hats: ArrayLike, truths: ArrayLike) -> Figure:
+    """Images side by side, each with its map at its right."""
+    fig, axes = panels(1, 2 * len(images), extra=0.18)
+    pairs = axes.reshape(-1, 2)
+    for (left, right), image, m, truth in zip(pairs, images, m_hats, truths, strict=True):
+        show_image(left, image, "image")
+        true_outline(left, truth)
+        show_map(right, m, truth, "$\\hat{M}$")
     return fig
