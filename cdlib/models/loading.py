@@ -41,6 +41,7 @@ def load_model(
     pipe = _read_pipeline(source, location, precision)
     _check_parts(source, pipe)
     pipe.to(where)
+    pipe.set_progress_bar_config(disable=True)  # a bar for each batch would be a widget on a page
     pipe.unet.to(memory_format=torch.channels_last)  # the same numbers, a fifth sooner
     for part in (pipe.unet, pipe.vae, pipe.text_encoder):
         part.eval().requires_grad_(False)
