@@ -20,7 +20,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 
@@ -108,7 +109,7 @@ def run_chapter(notebook: Path, executed: Path, given: Mapping[str, object], cwd
     chapter, copy = notebook.stem, executed / notebook.name
     started = perf_counter()
     try:
-        with PeakMemory() as memory:
+        with PeakMemory() as memory, environment(CDLIB_RESULTS=executed.parent / "results.json"):
             papermill.execute_notebook(
                 notebook,
                 copy,
@@ -132,6 +133,21 @@ def run_chapter(notebook: Path, executed: Path, given: Mapping[str, object], cwd
     }
     merge_results(results, spent)
     return results
+
+
+@contextmanager
+def environment(**names: object) -> Iterator[None]:
+    """Environment variables for the processes that are started inside the `with` block."""
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update({name: str(value) for name, value in names.items()})
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def describe_failure(error: object, chapter: str, copy: Path) -> str:

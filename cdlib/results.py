@@ -21,6 +21,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import re
 from base64 import b64encode
 from collections.abc import Mapping
@@ -162,8 +163,11 @@ def merge_results(into: dict[str, dict], more: Mapping[str, dict]) -> None:
 
 
 def load_results(path: Path | str | None = None) -> dict[str, dict]:
-    """The results of the chapters run so far, by default `_build/results.json`; maybe none yet."""
-    path = Path(path or RESULTS)
+    """The results of the chapters run so far; maybe none yet.
+
+    path: by default that of the build that runs this chapter, or else `_build/results.json`.
+    """
+    path = Path(path or os.environ.get("CDLIB_RESULTS") or RESULTS)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
