@@ -33,24 +33,39 @@ class Ema:
             parameter.copy_(self.shadow[name])
 
 
-def save_checkpoint(path: Path, module, ema: Ema, optimizer, step: int, log: list[dict]) -> None:
+def save_checkpoint(
+    path: Path, module, ema: Ema, optimizer, step: int, log: list[dict], settings: dict
+) -> None:
     """Write all that a continued run needs; the old file stays until the new one is whole."""
     tensors = {f"model.{k}": v for k, v in module.state_dict().items()}
     tensors |= {f"ema.{k}": v for k, v in ema.shadow.items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in state.items()}
     told = {"step": str(step), "updates": str(ema.updates), "log": json.dumps(log)}
+    told["settings"] = json.dumps(settings)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".part")
     save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, aside, metadata=told)
     os.replace(aside, path)
 
 
-def load_checkpoint(path: Path, module, ema: Ema, optimizer) -> tuple[int, list[dict]]:
-    """Restore what `save_checkpoint` wrote; gives the step reached and the log, or (0, [])."""
+def load_checkpoint(
+    path: Path, module, ema: Ema, optimizer, settings: dict
+) -> tuple[int, list[dict]]:
+    """Restore what `save_checkpoint` wrote; gives the step reached and the log, or (0, []).
+
+    Raises ValueError if the run was begun with other settings: going on would be neither run.
+    """
     if not path.exists():
         return 0, []
     told = _metadata(path)
+    begun = json.loads(told["settings"])
+    for name, value in settings.items():
+        if begun.get(name) != value:
+            raise ValueError(
+                f"{name}={value!r}: the run in {path} was begun with {begun.get(name)!r}; "
+                "go on with that, or train in another folder."
+            )
     tensors = load_file(path)
     module.load_state_dict(_under("model.", tensors))
     for name, value in _under("ema.", tensors).items():

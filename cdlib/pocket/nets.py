@@ -50,7 +50,9 @@ def build_unet() -> UNet2DConditionModel:
         mid_block_type="UNetMidBlock2D",
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=(3, 6),  # diffusers' name for the *number* of heads: 32 channels each
+        # For blocks with cross-attention diffusers takes this as the *number* of heads (32 channels
+        # each); for AttnDownBlock2D as the channels of a head.
+        attention_head_dim=(3, 6),
         norm_num_groups=16,
     )
 

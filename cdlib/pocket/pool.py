@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..store import code_hash
 from ..world import CONCEPTS, PAPER_CONCEPTS, describe, render_scene
 
 EMPTY = 0.10  # share of captions left empty, for guidance
@@ -62,7 +63,8 @@ def build_pool(
 ) -> Pool:  # fmt: skip
     """The pool, read from `folder` if it was rendered before with the same numbers."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = f"pool-{size}-{everyday}-{places}-{radiographs}"
+    drawn_by = code_hash([render_scene])  # a change to the world calls for a new pool
+    stem = f"pool-{size}-{everyday}-{places}-{radiographs}-{drawn_by}"
     pixels, facts = folder / f"{stem}.safetensors", folder / f"{stem}.json"
     if not facts.exists():
         jobs = [("everyday", k, size) for k in range(everyday)]
@@ -72,5 +74,7 @@ def build_pool(
             images, told = zip(*executor.map(_render, jobs, chunksize=200), strict=True)
         stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
         save_file({"images": stack}, pixels)
-        facts.write_text(json.dumps(told))
+        aside = facts.with_suffix(".part")
+        aside.write_text(json.dumps(told))
+        aside.replace(facts)  # last: a pool is whole once its facts are there
     return Pool(load_file(pixels)["images"], json.loads(facts.read_text()))

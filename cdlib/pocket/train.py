@@ -54,12 +54,17 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int = 200) -> floa
     return peak * rise * fall
 
 
-def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, every: int = 200,
-        ema_decay: float = 0.999) -> Iterator[Progress]:  # fmt: skip
-    """Minimise `loss_of(step)` with AdamW and an EMA, resuming from `checkpoint`."""
+def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, settings: dict,
+        every: int = 200, ema_decay: float = 0.999) -> Iterator[Progress]:  # fmt: skip
+    """Minimise `loss_of(step)` with AdamW and an EMA, resuming from `checkpoint`.
+
+    `settings` is what a step's outcome depends on beside its number; a checkpoint of other
+    settings is refused. `steps` may be raised or lowered in between: the fall of the learning rate
+    follows.
+    """
     optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
     ema = Ema(module, ema_decay)
-    start, log = load_checkpoint(checkpoint, module, ema, optimizer)
+    start, log = load_checkpoint(checkpoint, module, ema, optimizer, settings)
     began, window = time.time() - (log[-1]["seconds"] if log else 0.0), []
     if start >= steps:
         yield Progress(start, log[-1]["loss"], module, ema)
@@ -81,7 +86,7 @@ def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, every: int 
             log.append({"step": step + 1, "loss": float(np.mean(window)),
                         "seconds": round(time.time() - began, 1)})  # fmt: skip
             window = []
-            save_checkpoint(checkpoint, module, ema, optimizer, step + 1, log)
+            save_checkpoint(checkpoint, module, ema, optimizer, step + 1, log, settings)
         yield Progress(step + 1, loss.item(), module, ema)
 
 
@@ -106,7 +111,7 @@ def train_vae(pool: Pool, folder: Path, *, size=64, steps=3600, batch=16, lr=6e-
         numbers, generator = _draws(seed, step, 0)
         x = to_unit(pool.images[numbers.integers(len(pool.images), size=batch)], device)
         x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(x.device.type, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
             noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
@@ -114,7 +119,9 @@ def train_vae(pool: Pool, folder: Path, *, size=64, steps=3600, batch=16, lr=6e-
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         return F.l1_loss(decoded, x) + 2 * F.mse_loss(decoded, x) + 2e-4 * kl
 
-    yield from fit(vae, loss_of, folder / "vae.safetensors", steps=steps, lr=lr, every=every)
+    settings = {"images": len(pool.images), "size": size, "batch": batch, "lr": lr, "seed": seed}
+    yield from fit(vae, loss_of, folder / "vae.safetensors", steps=steps, lr=lr,
+                   settings=settings, every=every)  # fmt: skip
 
 
 @torch.no_grad()
@@ -123,7 +130,7 @@ def encode_pool(vae, pool: Pool, device="cpu", batch=64) -> tuple[torch.Tensor, 
     means, deviations = [], []
     for start in tqdm(range(0, len(pool.images), batch), desc="latents", mininterval=10):
         x = to_unit(pool.images[start : start + batch], device)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(x.device.type, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
         means.append(posterior.mean.half().cpu())
         deviations.append(posterior.std.half().cpu())
@@ -153,6 +160,7 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=600
     model = Denoiser(build_tokenizer()).to(device, memory_format=torch.channels_last)
     scheduler = build_scheduler()
     means, deviations = latents
+    n_timesteps = scheduler.config.num_train_timesteps
 
     def loss_of(step: int) -> torch.Tensor:
         numbers, generator = _draws(seed, step, 1)
@@ -162,14 +170,16 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=600
         noise = torch.randn(z0.shape, generator=generator)
         # one draw from each of `batch` equal stretches of time: the same law, less variance
         u = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
-        t = (u * scheduler.config.num_train_timesteps).long()
+        t = (u * n_timesteps).long().clamp(max=n_timesteps - 1)  # u may round up to 1
         z, v = scheduler.add_noise(z0, noise, t), scheduler.get_velocity(z0, noise, t)
         captions = pool.captions(picks, numbers)
-        with torch.autocast(device, torch.bfloat16):
+        with torch.autocast(torch.device(device).type, torch.bfloat16):
             predicted = model(z.to(device), t.to(device), captions)
         return F.mse_loss(predicted.float(), v.to(device))
 
-    yield from fit(model, loss_of, folder / "denoiser.safetensors", steps=steps, lr=lr, every=every)
+    settings = {"images": len(means), "scale": scale, "batch": batch, "lr": lr, "seed": seed}
+    yield from fit(model, loss_of, folder / "denoiser.safetensors", steps=steps, lr=lr,
+                   settings=settings, every=every)  # fmt: skip
 
 
 def export(folder: Path, vae, model: Denoiser, scale: float, told: dict) -> None:
@@ -178,6 +188,9 @@ def export(folder: Path, vae, model: Denoiser, scale: float, told: dict) -> None
     pipe = assemble(vae, model.text_encoder, model.tokenizer, model.unet)
     pipe.to(torch.float16).save_pretrained(folder, safe_serialization=True)
     pipe.to(torch.float32)
+    # transformers would obey a "float16" here and diffusers would not: half a pipeline each
+    config = folder / "text_encoder" / "config.json"
+    config.write_text(config.read_text().replace('"dtype": "float16"', '"dtype": "float32"'))
     (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
@@ -226,7 +239,9 @@ def main(argv: list[str] | None = None) -> None:
     cache = args.folder / f"latents-{fingerprint(args.folder / 'vae.safetensors')}.safetensors"
     if not cache.exists():
         means, deviations = encode_pool(vae, pool, args.device)
-        save_file({"means": means, "deviations": deviations}, cache)
+        aside = cache.with_suffix(".part")
+        save_file({"means": means, "deviations": deviations}, aside)
+        aside.replace(cache)
     latents = tuple(load_file(cache)[name] for name in ("means", "deviations"))
     scale = 1 / float(latents[0].float().std())
     state = last(
