@@ -157,7 +157,7 @@ def rank_correlation(x: ArrayLike, y: ArrayLike, seed: int = 0) -> Estimate | No
             return (covariance / np.sqrt(spread)).clip(-1, 1)
 
     value, n = correlate(np.ones((1, len(a))))[0], len(a)
-    return Estimate(float(value), bootstrap_ci(correlate, n, seed=seed), n)
+    return Estimate.around(value, bootstrap_ci(correlate, n, seed=seed), n)
 
 
 def recall(pred: ArrayLike, part: ArrayLike, n_boot: int = 1000, seed: int = 0) -> Estimate:
@@ -171,11 +171,8 @@ def recall(pred: ArrayLike, part: ArrayLike, n_boot: int = 1000, seed: int = 0) 
         hit, all_of_it = (draws @ counts).T
         return np.divide(hit, all_of_it, out=np.full(len(hit), np.nan), where=all_of_it > 0)
 
-    return Estimate(
-        float(counts[:, 0].sum() / counts[:, 1].sum()),
-        bootstrap_ci(ratio, len(counts), n_boot, seed),
-        len(counts),
-    )
+    value = counts[:, 0].sum() / counts[:, 1].sum()
+    return Estimate.around(value, bootstrap_ci(ratio, len(counts), n_boot, seed), len(counts))
 
 
 def leakage(m_hat: ArrayLike, masks: ArrayLike, others: ArrayLike) -> Estimate | None:

@@ -25,6 +25,12 @@ class Estimate(NamedTuple):
     ci95: tuple[float, float]
     n: int
 
+    @classmethod
+    def around(cls, value: float, ci95: tuple[float, float], n: int) -> Estimate:
+        """With an interval that holds the value: of few images, draws may miss it by a rounding."""
+        value = float(value)
+        return cls(value, (min(ci95[0], value), max(ci95[1], value)), n)
+
 
 # ---------------------------------------------------------------- masks against masks
 
@@ -177,8 +183,8 @@ def pooled_estimates(
     counts = confusion(pred, truth)
     point = scores_from_confusion(counts.sum(0))
     return {
-        name: Estimate(
-            float(point[name]),
+        name: Estimate.around(
+            point[name],
             bootstrap_ci(
                 lambda draws, name=name: scores_from_confusion(draws @ counts)[name],
                 len(counts),
@@ -198,7 +204,7 @@ def mean_estimate(values: ArrayLike, n_boot: int = 1000, seed: int = 0) -> Estim
     if values.ndim != 1 or not len(values):
         raise ValueError("values: expected one number an image, at least one of them not NaN")
     ci95 = bootstrap_ci(lambda draws: draws @ values / len(values), len(values), n_boot, seed)
-    return Estimate(float(values.mean()), ci95, len(values))
+    return Estimate.around(values.mean(), ci95, len(values))
 
 
 def pixel_auc_estimate(
@@ -218,7 +224,7 @@ def pixel_auc_estimate(
     maps, truth = _paired(scores, masks, normalise)
     fg, bg = _score_histograms(maps, truth, bins)
     ci95 = bootstrap_ci(lambda d: _auc_from_histograms(d @ fg, d @ bg), len(fg), n_boot, seed)
-    return Estimate(value, ci95, len(fg))
+    return Estimate.around(value, ci95, len(fg))
 
 
 def _score_histograms(maps: np.ndarray, truth: np.ndarray, bins: int):

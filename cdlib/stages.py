@@ -136,16 +136,12 @@ def glue_estimate(
     unit: str | None = "fraction",
     paper: float | None = None,
 ) -> None:
-    """Glue an estimate with its interval and n, see `cdlib.glue`; None is "not measured" in prose.
-
-    The interval is widened to hold the value: drawn from bins, it may miss it by a rounding.
-    """
+    """Glue an estimate with its interval and n; None reads "not measured" in the prose."""
     if estimate is None:
         for key in (name, f"{name}.ci95", f"{name}.n"):
             glue_text(key, "not measured")
         return
-    value, (low, high), n = estimate
-    glue(name, value, ci95=(min(low, value), max(high, value)), n=n, unit=unit, paper=paper)
+    glue(name, estimate.value, ci95=estimate.ci95, n=estimate.n, unit=unit, paper=paper)
 
 
 def _bytes_of(tensor: torch.Tensor) -> memoryview:
