@@ -33,6 +33,12 @@ def executed(built: Path, name: str) -> nbformat.NotebookNode:
     return nbformat.read(built / "chapters" / f"{name}.ipynb", as_version=4)
 
 
+def words_of(page: str) -> str:
+    """What a page says, its code left out."""
+    text = re.sub(r"<(script|style|pre)\b.*?</\1>", "", page, flags=re.DOTALL)
+    return re.sub(r"<[^>]+>", "", text)
+
+
 @each_chapter
 def test_chapter_runs_without_a_word_on_stderr(built, name):
     for number, cell in enumerate(executed(built, name).cells):
@@ -55,8 +61,7 @@ def test_figures_are_described_and_referred_to_once(built, name):
 @each_chapter
 def test_pages_leave_no_reference_open(built, name):
     page = (built / "html" / "notebooks" / f"{name}.html").read_text()
-    text = re.sub(r"<(script|style).*?</\1>", "", page, flags=re.DOTALL)
-    text = re.sub(r"<[^>]+>", "", text)
+    text = words_of(page)
     for left_open in ("{glue", "{numref", "{eq}", "{cite", "{doc}", ":::"):
         assert left_open not in text, left_open
 
@@ -78,9 +83,9 @@ def test_the_pocket_chapter_hands_on_its_numbers(built):
 
 def test_the_welcome_page_shows_this_build(built):
     results = load_results(built / "results.json")
-    page = (built / "html" / "notebooks" / "00_welcome.html").read_text()
-    assert format(results["m_hat.car.auc"]["value"], ".3f") in page
-    assert "world.otsu.plain.iou" in page and "“car”" in page
+    text = words_of((built / "html" / "notebooks" / "00_welcome.html").read_text())
+    assert format(results["m_hat.car.auc"]["value"], ".3f") in text
+    assert "world.otsu.plain.iou" in text and "“car”" in text
 
 
 def test_pages_are_whole_in_a_browser_without_network(built):
