@@ -73,6 +73,7 @@ def record(value: float, **more: object) -> dict:
 
 def test_results_table_speaks_in_order_and_leaves_out_what_has_no_words():
     results = {
+        "m_hat.mass.auc": record(0.8),
         "m_hat.car.auc": record(0.98),
         "m_hat.bird.auc": record(0.97, paper=0.971, n=96, ci95=[0.96, 0.98]),
         "pocket.vae.psnr": record(28.0, unit="dB", source="recorded", chapter="01_pocket_world"),
@@ -80,10 +81,10 @@ def test_results_table_speaks_in_order_and_leaves_out_what_has_no_words():
     }
     rows = tables.results_table(results).frame
     assert [text.split(":")[0] for text in rows["result"]] == [
-        "autoencoder, there and back", "bird", "car",
+        "autoencoder, there and back", "bird", "car", "mass",
     ]  # fmt: skip
-    assert rows["paper"].tolist() == ["–", "0.971", "–"]
-    assert rows["chapter"].tolist() == ["01", "02", "02"]
+    assert rows["paper"].tolist() == ["–", "0.971", "–", "–"]
+    assert rows["chapter"].tolist() == ["01", "02", "02", "02"]
     assert "world.concepts" in tables.all_results_table(results)._repr_html_()
 
 

@@ -95,9 +95,9 @@ def results_table(results: Mapping[str, Mapping]) -> Table:
 
 
 def _by_concept(result: tuple[str, Mapping]) -> int:
-    """The place among the world's concepts of the one that a result's name has in it."""
+    """The place among the concepts of the one in a result's name; findings come after."""
     parts = result[0].split(".")
-    return next((k for k, concept in enumerate(CONCEPTS) if concept in parts), -1)
+    return next((k for k, concept in enumerate(CONCEPTS) if concept in parts), len(CONCEPTS))
 
 
 def all_results_table(results: Mapping[str, Mapping]) -> Table:
