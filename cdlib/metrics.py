@@ -107,7 +107,8 @@ def pixel_auc(
     maps, truth = _paired(scores, masks, normalise)
     if average == "pooled":
         _require_both_classes(truth)
-        return float(roc_auc_score(truth.ravel(), _repeat_to(maps, truth.shape[1:]).ravel()))
+        _, rank = np.unique(maps, return_inverse=True)
+        return float(_auc_from_histograms(*_pixels_in(rank, truth, maps.shape)))
     if average == "image":
         return float(np.nanmean(per_image_auc(maps, truth)))
     raise ValueError(f"average: got {average!r}, allowed are pooled, image")
@@ -137,16 +138,12 @@ def best_threshold(
     if metric not in SCORES:
         raise ValueError(f"metric: got {metric!r}, allowed are {', '.join(SCORES)}")
     maps, truth = _paired(scores, masks, normalise)
-    flat = _repeat_to(maps, truth.shape[1:]).ravel()
-    order = np.argsort(-flat)
-    flat, hits = flat[order], truth.ravel()[order]
-    last = np.flatnonzero(np.append(flat[:-1] != flat[1:], True))  # the last of each run of ties
-    tp, taken = hits.cumsum()[last], last + 1
-    fn = hits.sum() - tp
-    counts = np.stack([tp, taken - tp, fn, len(flat) - taken - fn], axis=1)
+    levels, rank = np.unique(maps, return_inverse=True)
+    fg, bg = (c[::-1].cumsum() for c in _pixels_in(rank, truth, maps.shape))  # from the top down
+    counts = np.stack([fg, bg, fg[-1] - fg, bg[-1] - bg], axis=1)
     values = scores_from_confusion(counts)[metric]
     best = int(values.argmax())
-    return float(flat[last[best]]), float(values[best])
+    return float(levels[::-1][best]), float(values[best])
 
 
 # ---------------------------------------------------------------- intervals over images
@@ -235,10 +232,24 @@ def _score_histograms(maps: np.ndarray, truth: np.ndarray, bins: int):
     """
     edges = np.unique(np.quantile(maps, np.linspace(0, 1, bins + 1)[1:-1]))
     index = np.searchsorted(edges, maps, side="right") + bins * np.arange(len(maps))[:, None, None]
-    index = _repeat_to(index, truth.shape[1:])
-    shape = len(maps), bins
-    counts = (np.bincount(index[t], minlength=len(maps) * bins) for t in (truth, ~truth))
-    return tuple(c.reshape(shape).astype(np.float64) for c in counts)
+    both = _pixels_in(index, truth, maps.shape, bins * len(maps))
+    return tuple(counts.reshape(-1, bins) for counts in both)
+
+
+def _pixels_in(bin_of_cell: np.ndarray, truth: np.ndarray, shape: tuple[int, ...], bins: int = 0):
+    """How many object and other pixels fall in each bin, two float64 arrays of `bins` or more.
+
+    bin_of_cell: the bin of each cell of maps of `shape` (N, h, w). Pixels are counted by cell,
+    since all in one cell share its value; Stable Diffusion has 64 pixels to a cell.
+    """
+    rows, cols = (  # (h, H) and (w, W): 1 where a pixel's row or column lies in a cell's
+        (np.arange(m)[:, None] == np.arange(n) * m // n).astype(np.float64)
+        for n, m in zip(truth.shape[1:], shape[1:], strict=True)
+    )
+    fg = np.stack([rows @ mask @ cols.T for mask in truth])  # (N, h, w)
+    bg = np.outer(rows.sum(1), cols.sum(1)) - fg
+    index = bin_of_cell.ravel()
+    return tuple(np.bincount(index, counts.ravel(), bins) for counts in (fg, bg))
 
 
 def _auc_from_histograms(fg: np.ndarray, bg: np.ndarray) -> np.ndarray:
