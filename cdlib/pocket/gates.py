@@ -127,7 +127,7 @@ def nearest_training_scenes(images: torch.Tensor, n_train: int) -> tuple[list[in
     return index.tolist(), [round(d, 5) for d in best.tolist()]
 
 
-def measure(pipe, net, n_samples: int = 240, n_train: int = 12_000, guidance: float = 4.0) -> dict:
+def measure(pipe, net, n_samples: int = 160, n_train: int = 12_000, guidance: float = 4.0) -> dict:
     """All gates, and what lies behind them."""
     gates = {"pocket.vae.psnr": gate("pocket.vae.psnr", autoencoder_psnr(pipe), "dB")}
     for concept in PAPER_CONCEPTS:
@@ -145,8 +145,8 @@ def measure(pipe, net, n_samples: int = 240, n_train: int = 12_000, guidance: fl
         }
         drawn = drawn or (images, rows)
     images, rows = drawn
-    index, distance = nearest_training_scenes(images[:96], n_train)
-    _, held_out = nearest_training_scenes(everyday("test", 0, 96, images.shape[-1]), n_train)
+    held_out = everyday("test", 0, 96, images.shape[-1])
+    index, distance = nearest_training_scenes(torch.cat([images[:96], held_out]), n_train)
     samples = [
         {"prompt": row[0], "seed": 1_000 + k, "index": index[k], "distance": distance[k]}
         for k, row in enumerate(rows[:96])
@@ -154,8 +154,8 @@ def measure(pipe, net, n_samples: int = 240, n_train: int = 12_000, guidance: fl
     return {
         "gates": gates,
         "details": {"guidance": guidance, "classifier": real_accuracy(net), "per_word": per_prompt},
-        "neighbours": {"n_train": n_train, "samples": samples, "sample_distances": distance,
-                       "held_out_distances": held_out},
+        "neighbours": {"n_train": n_train, "samples": samples, "sample_distances": distance[:96],
+                       "held_out_distances": distance[96:]},
     }  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", default="pocket", help="pocket, or a diffusers folder")
     parser.add_argument("--json", nargs="?", const="", default=None, help="write JSON, or print it")
-    parser.add_argument("--samples", type=int, default=240)
+    parser.add_argument("--samples", type=int, default=160)
     parser.add_argument("--guidance", type=float, default=4.0)
     args = parser.parse_args(argv)
     began = time.time()
