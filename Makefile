@@ -34,9 +34,9 @@ test: $(READY)  ## run every test
 bench: $(READY)  ## measure what the library is faster than, into _build/bench.json
 	@$(RUN) -m cdlib.bench
 
-records: $(READY)  ## measure anew what is too long for a build, into book/records/
-	@mkdir -p book/records
-	@$(RUN) -m cdlib.pocket.gates --json book/records/gates.json
+records: $(READY)  ## measure anew what is too long for a build: the pocket model's gates
+	@$(RUN) -m cdlib.pocket.gates --json cdlib/pocket/weights/gates.json
+	@$(RUN) -m cdlib.pocket.card
 
 environment: $(READY)  ## make the environment and stop
 

@@ -31,6 +31,7 @@ from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from cdlib.params import PRESETS, ParameterError, check_parameters
+from cdlib.pocket.card import stale_records
 from cdlib.results import (
     gather_results,
     make_record,
@@ -287,6 +288,8 @@ def main(argv: list[str] | None = None) -> int:
     if "seed" in given:
         given["seed"] = _number_or_text(given["seed"])
     started = perf_counter()
+    for reason in stale_records():
+        print(f"stale: {reason}", file=sys.stderr)
     try:
         made = build_book(only=only, given=given)
     except (ParameterError, BookError) as error:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from cdlib.pocket import nets, train, vocabulary
+from cdlib.pocket.card import stale_records
 from cdlib.pocket.checkpoint import Ema
 from cdlib.pocket.pool import ROTA, Pool, build_pool, draw_caption
 from cdlib.world import BACKGROUNDS, COLOURS, CONCEPTS, render_scene
@@ -358,3 +359,14 @@ def see_two_steps(pipe: StableDiffusionPipeline) -> None:
 
 def test_export_runs_as_loaded_with_no_options(exported):
     see_two_steps(StableDiffusionPipeline.from_pretrained(exported[0], safety_checker=None))
+
+
+def test_recorded_gates_speak_of_the_shipped_weights_and_code():
+    assert stale_records() == []
+
+
+def test_a_record_of_other_weights_or_code_is_stale(exported):
+    manifest = {"model": "another", "code": "another"}
+    (exported[0] / "gates.json").write_text(json.dumps({"manifest": manifest}))
+    first, second = stale_records(exported[0])
+    assert "another model (another, now sha256-" in first and "another code" in second

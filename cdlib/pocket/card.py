@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ..store import code_hash, fingerprint
+
 WEIGHTS = Path(__file__).parent / "weights"
 
 CARD = """# The pocket model
@@ -67,6 +69,17 @@ def load_training(folder: Path = WEIGHTS) -> dict:
 def load_gates(folder: Path = WEIGHTS) -> dict:
     """The gates as `python -m cdlib.pocket.gates` measured them on the shipped weights."""
     return json.loads((folder / "gates.json").read_text())
+
+
+def stale_records(folder: Path = WEIGHTS) -> list[str]:
+    """Why the recorded gates no longer speak of these weights and this code; empty if they do."""
+    manifest = load_gates(folder)["manifest"]
+    found = {"model": fingerprint(folder), "code": code_hash(["cdlib.pocket.gates"])}
+    return [
+        f"the gates were recorded with another {part} ({manifest[part]}, now {now}): make records"
+        for part, now in found.items()
+        if manifest[part] != now
+    ]
 
 
 def gate_rows(gates: dict) -> str:

@@ -24,7 +24,7 @@ from ..attention import concept_attention
 from ..datasets import load_dataset
 from ..metrics import Estimate, mean_estimate, pixel_auc_estimate, psnr
 from ..models import decode_latents, encode_images, load_model
-from ..store import fingerprint
+from ..store import code_hash, fingerprint
 from ..world import COLOURS, CONCEPTS, PAPER_CONCEPTS, render_scene
 from .card import WEIGHTS
 from .classifier import judge, load_classifier
@@ -195,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     card["manifest"] = {
         "command": "python -m cdlib.pocket.gates --json",
         "model": fingerprint(WEIGHTS if args.model == "pocket" else Path(args.model)),
+        "code": code_hash(["cdlib.pocket.gates"]),
         "date": datetime.date.today().isoformat(),
         "seconds": round(time.time() - began, 1),
         "hardware": f"{platform.machine()}, {torch.get_num_threads()} threads, {pipe.device}",
