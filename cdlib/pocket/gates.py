@@ -38,6 +38,8 @@ TARGETS = {
     **{f"pocket.m_hat.{concept}.auc": 0.97 for concept in PAPER_CONCEPTS},
 }
 
+GUIDANCE = 7.0  # of 2, 4 and 7 the best on other seeds than those that count here
+
 
 def gate(name: str, estimate: Estimate, unit: str) -> dict:
     """One line of the card: what was measured against what was asked."""
@@ -127,7 +129,9 @@ def nearest_training_scenes(images: torch.Tensor, n_train: int) -> tuple[list[in
     return index.tolist(), [round(d, 5) for d in best.tolist()]
 
 
-def measure(pipe, net, n_samples: int = 160, n_train: int = 12_000, guidance: float = 4.0) -> dict:
+def measure(
+    pipe, net, n_samples: int = 160, n_train: int = 12_000, guidance: float = GUIDANCE
+) -> dict:
     """All gates, and what lies behind them."""
     gates = {"pocket.vae.psnr": gate("pocket.vae.psnr", autoencoder_psnr(pipe), "dB")}
     for concept in PAPER_CONCEPTS:
@@ -187,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", default="pocket", help="pocket, or a diffusers folder")
     parser.add_argument("--json", nargs="?", const="", default=None, help="write JSON, or print it")
     parser.add_argument("--samples", type=int, default=160)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=GUIDANCE)
     args = parser.parse_args(argv)
     began = time.time()
     pipe = load_model(args.model)
