@@ -84,6 +84,11 @@ def read_log(path: Path) -> list[dict]:
     return json.loads(_metadata(path)["log"])
 
 
+def read_settings(path: Path) -> dict:
+    """The settings of the run that `path` belongs to."""
+    return json.loads(_metadata(path)["settings"])
+
+
 def _metadata(path: Path) -> dict[str, str]:
     with safe_open(path, "pt") as file:
         return file.metadata()

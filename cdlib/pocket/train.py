@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from ..store import fingerprint
-from .checkpoint import Ema, load_checkpoint, read_log, save_checkpoint
+from .checkpoint import Ema, load_checkpoint, read_log, read_settings, save_checkpoint
 from .nets import (
     assemble,
     build_scheduler,
@@ -196,7 +196,6 @@ def export(folder: Path, vae, model: Denoiser, scale: float, told: dict) -> None
 
 def describe_run(args, vae, model: Denoiser, images: int) -> dict:
     """What the model card says of the training: data, sizes, steps, losses, hours, hardware."""
-    logs = {name: read_log(args.folder / f"{name}.safetensors") for name in ("vae", "denoiser")}
     return {
         "size": args.size,
         "seed": args.seed,
@@ -204,11 +203,16 @@ def describe_run(args, vae, model: Denoiser, images: int) -> dict:
                  "radiographs": args.scenes // 10},
         "parameters": {"vae": parameter_count(vae), "unet": parameter_count(model.unet),
                        "text_encoder": parameter_count(model.text_encoder)},
-        "vae": {"batch": 16, "log": logs["vae"]},
-        "denoiser": {"batch": args.batch, "log": logs["denoiser"]},
+        **{stage: _stage(args.folder / f"{stage}.safetensors") for stage in ("vae", "denoiser")},
         "hardware": f"{args.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
         "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
+
+
+def _stage(checkpoint: Path) -> dict:
+    """One stage's steps, batch, learning rate and log, as its checkpoint has them."""
+    log, settings = read_log(checkpoint), read_settings(checkpoint)
+    return {"steps": log[-1]["step"], "batch": settings["batch"], "lr": settings["lr"], "log": log}
 
 
 def last(states: Iterator[Progress]) -> Progress:
