@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 
 from cdlib.pocket import nets, train, vocabulary
 from cdlib.pocket.card import stale_records
-from cdlib.pocket.checkpoint import Ema
+from cdlib.pocket.checkpoint import Ema, read_log
 from cdlib.pocket.pool import ROTA, Pool, build_pool, draw_caption
 from cdlib.world import BACKGROUNDS, COLOURS, CONCEPTS, render_scene
 from cdlib.world.backgrounds import PLACES
@@ -370,3 +370,20 @@ def test_a_record_of_other_weights_or_code_is_stale(exported):
     (exported[0] / "gates.json").write_text(json.dumps({"manifest": manifest}))
     first, second = stale_records(exported[0])
     assert "another model (another, now sha256-" in first and "another code" in second
+
+
+def test_training_goes_on_from_exported_weights(exported, pool, latents, tmp_path):
+    log = [{"step": 3, "loss": 1.0, "seconds": 2.0}]
+    told = {"size": 64, "seed": 0, "pool": {"images": 40}}
+    told["vae"] = {"steps": 3, "batch": 16, "lr": 6e-4, "log": log}
+    told["denoiser"] = {"steps": 3, "batch": 4, "lr": 5e-4, "log": log}
+    model = exported[1]
+    train.export(tmp_path / "pipeline", nets.build_vae(), model, 0.8125, told)
+    train.restore_from_export(tmp_path / "pipeline", tmp_path)
+    how = dict(steps=4, batch=4, every=1)
+    first = next(train.train_denoiser(pool, latents, 0.8125, tmp_path, **how))
+    assert first.step == 4 and read_log(tmp_path / "denoiser.safetensors")[0] == log[0]
+    before, after = model.unet.conv_in.weight, first.module.unet.conv_in.weight
+    torch.testing.assert_close(after, before, rtol=0, atol=5e-3)  # one step away, not anew
+    train.restore_from_export(tmp_path / "pipeline", tmp_path)  # leaves what is there
+    assert read_log(tmp_path / "denoiser.safetensors")[-1]["step"] == 4

@@ -3,6 +3,7 @@
 Two stages, one after the other: the autoencoder, then U-Net and text encoder together on its
 latents. Either goes on from its last checkpoint when the command is given again, with the same
 batches it would have seen: what a step draws depends on the seed and the step's number alone.
+Shipped weights can be trained further: --go-on-from cdlib/pocket/weights --steps 20000.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
 from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -194,6 +196,28 @@ def export(folder: Path, vae, model: Denoiser, scale: float, told: dict) -> None
     (folder / "training.json").write_text(json.dumps(told, indent=1) + "\n")
 
 
+def restore_from_export(pipeline: Path, folder: Path) -> None:
+    """Checkpoints in `folder` out of an exported pipeline, where there are none yet.
+
+    They stand at the step that the export had reached, with its log, its averaged weights and an
+    optimizer that remembers nothing: a run goes on from shipped weights when `steps` is raised.
+    """
+    told = json.loads((pipeline / "training.json").read_text())
+    pipe = StableDiffusionPipeline.from_pretrained(pipeline, safety_checker=None)
+    model = Denoiser(build_tokenizer())
+    model.unet.load_state_dict(pipe.unet.state_dict())
+    model.text_encoder.load_state_dict(pipe.text_encoder.state_dict())
+    shared = {"images": told["pool"]["images"], "seed": told["seed"]}
+    scale = round(pipe.vae.config.scaling_factor, 4)
+    own = {"vae": {"size": told["size"]}, "denoiser": {"scale": scale}}
+    for stage, module in (("vae", pipe.vae), ("denoiser", model)):
+        path, run = folder / f"{stage}.safetensors", told[stage]
+        if not path.exists():
+            settings = {**shared, **own[stage], "batch": run["batch"], "lr": run["lr"]}
+            blank = torch.optim.AdamW(module.parameters())
+            save_checkpoint(path, module, Ema(module), blank, run["steps"], run["log"], settings)
+
+
 def describe_run(args, vae, model: Denoiser, images: int) -> dict:
     """What the model card says of the training: data, sizes, steps, losses, hours, hardware."""
     return {
@@ -223,6 +247,9 @@ def last(states: Iterator[Progress]) -> Progress:
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="checkpoints")
+    parser.add_argument(
+        "--go-on-from", type=Path, default=None, help="an exported pipeline, for a new --folder"
+    )
     parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
     parser.add_argument("--vae-steps", type=int, default=3600)
@@ -236,6 +263,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     few = args.scenes // 10
     pool = build_pool(args.folder, args.size, args.scenes, few, few, args.workers)
+    if args.go_on_from:
+        restore_from_export(args.go_on_from, args.folder)
     shared = {"seed": args.seed, "device": args.device, "every": args.every}
     state = last(train_vae(pool, args.folder, size=args.size, steps=args.vae_steps, **shared))
     state.ema.copy_to(state.module)
@@ -247,7 +276,7 @@ def main(argv: list[str] | None = None) -> None:
         save_file({"means": means, "deviations": deviations}, aside)
         aside.replace(cache)
     latents = tuple(load_file(cache)[name] for name in ("means", "deviations"))
-    scale = 1 / float(latents[0].float().std())
+    scale = round(1 / float(latents[0].float().std()), 4)
     state = last(
         train_denoiser(
             pool, latents, scale, args.folder, steps=args.steps, batch=args.batch, **shared
