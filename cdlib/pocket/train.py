@@ -139,6 +139,18 @@ def encode_pool(vae, pool: Pool, device="cpu", batch=64) -> tuple[torch.Tensor, 
     return torch.cat(means).contiguous(), torch.cat(deviations).contiguous()
 
 
+def pool_latents(vae, pool: Pool, folder: Path, device="cpu") -> tuple[torch.Tensor, torch.Tensor]:
+    """`encode_pool`, kept in `folder` under the fingerprint of the autoencoder's checkpoint."""
+    cache = folder / f"latents-{fingerprint(folder / 'vae.safetensors')}.safetensors"
+    if not cache.exists():
+        means, deviations = encode_pool(vae, pool, device)
+        aside = cache.with_suffix(".part")
+        save_file({"means": means, "deviations": deviations}, aside)
+        aside.replace(cache)
+    kept = load_file(cache)
+    return kept["means"], kept["deviations"]
+
+
 class Denoiser(torch.nn.Module):
     """U-Net and text encoder as the one thing that is trained."""
 
@@ -269,13 +281,7 @@ def main(argv: list[str] | None = None) -> None:
     state = last(train_vae(pool, args.folder, size=args.size, steps=args.vae_steps, **shared))
     state.ema.copy_to(state.module)
     vae = state.module.eval()
-    cache = args.folder / f"latents-{fingerprint(args.folder / 'vae.safetensors')}.safetensors"
-    if not cache.exists():
-        means, deviations = encode_pool(vae, pool, args.device)
-        aside = cache.with_suffix(".part")
-        save_file({"means": means, "deviations": deviations}, aside)
-        aside.replace(cache)
-    latents = tuple(load_file(cache)[name] for name in ("means", "deviations"))
+    latents = pool_latents(vae, pool, args.folder, args.device)
     scale = round(1 / float(latents[0].float().std()), 4)
     state = last(
         train_denoiser(
@@ -286,7 +292,7 @@ def main(argv: list[str] | None = None) -> None:
     target = args.export or args.folder / "pipeline"
     told = describe_run(args, vae, state.module, len(pool.images))
     export(target, vae, state.module.eval(), scale, told)
-    print(json.dumps({"pipeline": str(target), "scale": round(scale, 4), "steps": state.step}))
+    print(json.dumps({"pipeline": str(target), "scale": scale, "steps": state.step}))
 
 
 if __name__ == "__main__":
