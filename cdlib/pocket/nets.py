@@ -2,9 +2,11 @@
 
 Stable Diffusion's layout at a thousandth of its compute: an `AutoencoderKL` to 16x16x4 latents, a
 CLIP text encoder trained from scratch with the rest, and a `UNet2DConditionModel` of two levels.
-Cross-attention sits on the way up only. On the way down features know little of what they look at
-yet, and their maps would blur the mean over *all* layers that the method takes; measured on trial
-nets, first layers of the way down ranked pixels no better than chance.
+Cross-attention sits where its maps are sharp and know what they look at: at 16x16, on the way up. On
+the way down features know little yet, and at 8x8 a cell spans an eighth of the picture; either
+would blur the mean over *all* layers that the method takes. Measured on trial nets: first layers of
+the way down ranked pixels no better than chance, and those at 8x8 at an AUC of 0.68 to 0.95 where
+the best at 16x16 had 0.96 to 0.98.
 """
 
 from __future__ import annotations
@@ -41,17 +43,17 @@ def build_vae(size: int = 64) -> AutoencoderKL:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Two levels, 16x16 and 8x8, with cross-attention in the four blocks of the way up."""
+    """Two levels, 16x16 and 8x8, with cross-attention in the last three blocks, all at 16x16."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         block_out_channels=(96, 192),
-        layers_per_block=1,
+        layers_per_block=(2, 1),
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         mid_block_type="UNetMidBlock2D",
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        up_block_types=("AttnUpBlock2D", "CrossAttnUpBlock2D"),
         cross_attention_dim=TEXT_WIDTH,
         # For blocks with cross-attention diffusers takes this as the *number* of heads (32 channels
-        # each); for AttnDownBlock2D as the channels of a head.
+        # each); for blocks of self-attention alone as the channels of a head.
         attention_head_dim=(3, 6),
         norm_num_groups=16,
     )
@@ -75,15 +77,17 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
 
 
 def build_scheduler() -> DDIMScheduler:
-    """Stable Diffusion's schedule (scaled-linear, 1000 steps), with v-prediction.
+    """1000 steps of the cosine schedule, with v-prediction.
 
+    Stable Diffusion's schedule was made for 64x64 latents. With a sixteenth of them, the same noise
+    hides the same shape much sooner (Hoogeboom et al., 2023, section 3.1), and the paper's T_0 of
+    40 in 50 steps would average over maps of almost nothing. The cosine schedule (Nichol and
+    Dhariwal, 2021, made for small images) keeps about three times its ratio of signal to noise.
     v-prediction (Salimans and Ho, 2022, appendix D) weighs all noise levels evenly, which a net
     this small and a training this short profit from.
     """
     return DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
+        beta_schedule="squaredcos_cap_v2",
         prediction_type="v_prediction",
         timestep_spacing="leading",
         steps_offset=1,

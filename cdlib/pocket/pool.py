@@ -2,6 +2,10 @@
 
 Three parts, in this order: everyday scenes (the paper's four concepts drawn twice as often as the
 other four), empty places, radiographs. A part's captions are drawn anew at every step.
+
+Every other everyday scene is asked for two objects. Only where two are in one picture and both in
+its caption must the model find out which word is which: with few such scenes, "bird" lights up on
+the car beside the bird as well.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ class Pool:
 
     images: torch.Tensor
     facts: list[dict]
+    name: str = ""  # tells pools of different scenes apart
 
     def captions(self, indices, rng: np.random.Generator) -> list[str]:
         """One freshly drawn caption for each of `indices`."""
@@ -50,7 +55,9 @@ def _render(job: tuple[str, int, int]) -> tuple[np.ndarray, dict]:
     if kind == "radiograph":
         scene = render_scene("train", index, size, domain="radiograph")
         return scene.image, {"caption": scene.caption}
-    scene = render_scene("train", index, size, concept=ROTA[index % len(ROTA)])
+    turn, seat = divmod(index, len(ROTA))
+    pair = 2 if turn % 2 else None
+    scene = render_scene("train", index, size, concept=ROTA[seat], objects=pair)
     if kind == "place":
         return scene.plate, {"objects": [], "place": scene.background}
     objects = [(thing.name, thing.colour) for thing in scene.objects]
@@ -63,7 +70,7 @@ def build_pool(
 ) -> Pool:  # fmt: skip
     """The pool, read from `folder` if it was rendered before with the same numbers."""
     folder.mkdir(parents=True, exist_ok=True)
-    drawn_by = code_hash([render_scene])  # a change to the world calls for a new pool
+    drawn_by = code_hash([_render])  # a change to the world calls for a new pool
     stem = f"pool-{size}-{everyday}-{places}-{radiographs}-{drawn_by}"
     pixels, facts = folder / f"{stem}.safetensors", folder / f"{stem}.json"
     if not facts.exists():
@@ -77,4 +84,4 @@ def build_pool(
         aside = facts.with_suffix(".part")
         aside.write_text(json.dumps(told))
         aside.replace(facts)  # last: a pool is whole once its facts are there
-    return Pool(load_file(pixels)["images"], json.loads(facts.read_text()))
+    return Pool(load_file(pixels)["images"], json.loads(facts.read_text()), stem)

@@ -64,7 +64,9 @@ def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, settings: d
     settings is refused. `steps` may be raised or lowered in between: the fall of the learning rate
     follows.
     """
-    optimizer = torch.optim.AdamW(module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
+    )
     ema = Ema(module, ema_decay)
     start, log = load_checkpoint(checkpoint, module, ema, optimizer, settings)
     began, window = time.time() - (log[-1]["seconds"] if log else 0.0), []
@@ -140,8 +142,9 @@ def encode_pool(vae, pool: Pool, device="cpu", batch=64) -> tuple[torch.Tensor, 
 
 
 def pool_latents(vae, pool: Pool, folder: Path, device="cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """`encode_pool`, kept in `folder` under the fingerprint of the autoencoder's checkpoint."""
-    cache = folder / f"latents-{fingerprint(folder / 'vae.safetensors')}.safetensors"
+    """`encode_pool`, kept in `folder` under the pool's name and the autoencoder's fingerprint."""
+    made_by = fingerprint(folder / "vae.safetensors").removeprefix("sha256-")
+    cache = folder / f"latents-{pool.name}-{made_by}.safetensors"
     if not cache.exists():
         means, deviations = encode_pool(vae, pool, device)
         aside = cache.with_suffix(".part")
@@ -167,7 +170,7 @@ class Denoiser(torch.nn.Module):
         return self.unet(z, t, y).sample
 
 
-def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=7600, batch=32,
+def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=12_000, batch=32,
                    lr=5e-4, seed=0, device="cpu", every=200) -> Iterator[Progress]:  # fmt: skip
     """The diffusion model, by v-prediction on the scaled latents `scale` * z0."""
     torch.manual_seed(seed)
@@ -265,7 +268,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
     parser.add_argument("--vae-steps", type=int, default=3600)
-    parser.add_argument("--steps", type=int, default=7600, help="steps of the diffusion model")
+    parser.add_argument("--steps", type=int, default=12_000, help="steps of the diffusion model")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--scenes", type=int, default=24_000, help="everyday scenes in the pool")
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")

@@ -26,6 +26,7 @@ DOMAINS = ("everyday", "radiograph")
 CONCEPTS = tuple(PAINTERS)
 PAPER_CONCEPTS = CONCEPTS[:4]  # bird, dog, car, person: the four datasets of the paper
 BACKGROUNDS = tuple(PLACES)
+MOST_OBJECTS = 3  # in one scene
 COLOURS: dict[str, Colour] = {
     "red": (0.80, 0.14, 0.12),
     "yellow": (0.94, 0.80, 0.16),
@@ -87,7 +88,7 @@ class _Placed(NamedTuple):
     seed: int
 
 
-def _check(split, index, size, domain, concept, difficulty) -> None:
+def _check(split, index, size, domain, concept, difficulty, objects) -> None:
     from .radiograph import FINDINGS
 
     one_of("split", split, SPLITS)
@@ -98,6 +99,8 @@ def _check(split, index, size, domain, concept, difficulty) -> None:
     whole_number("size", size, 16, 2048)
     if not (isinstance(difficulty, Real) and 0 <= difficulty <= 1):
         raise ValueError(f"difficulty={difficulty!r}: must lie between 0 and 1.")
+    if objects is not None:
+        whole_number("objects", objects, 1, MOST_OBJECTS)
 
 
 def render_scene(
@@ -108,14 +111,16 @@ def render_scene(
     domain: str = "everyday",
     concept: str | None = None,
     difficulty: float = 0.3,
+    objects: int | None = None,
 ) -> Scene:
     """Draw scene `index` of `split` at `size` x `size` pixels.
 
     `concept` makes sure that the scene holds at least one such object (or such a finding, in the
     "radiograph" domain). `difficulty` in [0, 1] raises the odds of camouflage and the amount of
-    clutter. A ValueError names whatever argument is not allowed.
+    clutter. `objects` asks for so many instead of a drawn number (a radiograph has no say in it);
+    now and then the last of them finds no room. A ValueError names whatever argument is not allowed.
     """
-    _check(split, index, size, domain, concept, difficulty)
+    _check(split, index, size, domain, concept, difficulty, objects)
     if domain == "radiograph":
         from .radiograph import render_radiograph
 
@@ -130,17 +135,17 @@ def render_scene(
     plate, horizon = PLACES[place][0](rng, size, clutter)
     plate = np.clip(plate, 0, 1)
     behind = plate if preview is None else np.clip(preview, 0, 1)
-    things = _arrange(rng, behind, horizon, concept, difficulty)
+    things = _arrange(rng, behind, horizon, concept, difficulty, objects)
     light = (-0.5 if rng.random() < 0.5 else 0.5, -0.6, 0.62)
     exposure = rng.uniform(0.86, 1.10) * (1 + rng.uniform(-0.05, 0.05, 3))[:, None, None]
     image, visible = _compose(plate, things, light)
-    objects = tuple(
+    seen = tuple(
         SceneObject(thing.name, thing.colour, mask, bounding_box(mask))
         for thing, mask in zip(things, visible, strict=True)
     )
     caption = describe(rng, [(thing.name, thing.colour) for thing in things], place)
     return Scene(
-        to_uint8(image * exposure), to_uint8(plate * exposure), caption, objects, place, split,
+        to_uint8(image * exposure), to_uint8(plate * exposure), caption, seen, place, split,
         int(index), int(size),
     )  # fmt: skip
 
@@ -156,24 +161,38 @@ def bounding_box(mask: np.ndarray) -> Box:
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
-def _arrange(rng, plate, horizon: float, concept: str | None, difficulty: float) -> list[_Placed]:
+def _arrange(
+    rng, plate, horizon: float, concept: str | None, difficulty: float, objects: int | None
+) -> list[_Placed]:
     """One to three objects that do not hide one another, from far to near.
 
     An object that finds no room in a dozen tries is left out, so that about five scenes in six end
-    up with one, and one in six with more.
+    up with one, and one in six with more. Where a number was asked for, all is placed anew instead.
     """
-    count = 1 + int(rng.choice(3, p=(0.66, 0.28, 0.06)))
+    drawn = 1 + int(rng.choice(MOST_OBJECTS, p=(0.66, 0.28, 0.06)))
+    count = drawn if objects is None else objects
     names = [concept] if concept else [CONCEPTS[rng.integers(len(CONCEPTS))]]
     others = [name for name in CONCEPTS if name != names[0]]
     names += [others[k] for k in rng.permutation(len(others))[: count - 1]]
     things: list[_Placed] = []
+    for _ in range(1 if objects is None else 12):
+        again = _place_all(rng, names, horizon, plate, difficulty)
+        things = max(things, again, key=len)
+        if len(things) == count:
+            break
+    return sorted(things, key=lambda thing: thing.foot)
+
+
+def _place_all(rng, names, horizon: float, plate, difficulty: float) -> list[_Placed]:
+    """Each of `names` in turn, where there is room for it."""
+    things: list[_Placed] = []
     for name in names:
         for _ in range(12):
-            thing = _place(rng, name, horizon, count, plate, difficulty)
+            thing = _place(rng, name, horizon, len(names), plate, difficulty)
             if all(_apart(thing, other) for other in things):
                 things.append(thing)
                 break
-    return sorted(things, key=lambda thing: thing.foot)
+    return things
 
 
 def _apart(a: _Placed, b: _Placed) -> bool:
