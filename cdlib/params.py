@@ -26,15 +26,40 @@ from types import SimpleNamespace
 
 from cdlib.world import CONCEPTS
 
-PRESETS: dict[str, dict[str, int | str]] = {
-    "quick": {"model": "pocket", "n_images": 16, "n_scenes": 12, "n_samples": 8, "steps": 20},
-    "book": {"model": "pocket", "n_images": 96, "n_scenes": 48, "n_samples": 24, "steps": 50},
-    "paper": {
-        "model": "CompVis/stable-diffusion-v1-4",
-        "n_images": 1000,
+PRESETS: dict[str, dict[str, int | float | str]] = {
+    "quick": {
+        "model": "pocket",
+        "n_scenes": 12,
+        "n_samples": 8,
+        "n_images": 16,
+        "steps": 20,
+        "n_train": 16,
+        "finetune_steps": 24,
+        "batch_size": 8,
+        "learning_rate": 1e-4,
+    },
+    "book": {
+        "model": "pocket",
         "n_scenes": 48,
         "n_samples": 24,
+        "n_images": 96,
         "steps": 50,
+        "n_train": 128,
+        "finetune_steps": 240,
+        "batch_size": 16,
+        "learning_rate": 1e-4,
+    },
+    # Steps of fine-tuning are nowhere given: "one day" on two GPUs is of this order.
+    "paper": {
+        "model": "CompVis/stable-diffusion-v1-4",
+        "n_scenes": 48,
+        "n_samples": 24,
+        "n_images": 1000,
+        "steps": 50,
+        "n_train": 10_000,
+        "finetune_steps": 50_000,
+        "batch_size": 8,
+        "learning_rate": 1e-4,
     },
 }
 
@@ -126,6 +151,77 @@ DIFFICULTY = Parameter(
     "difficulty", 0.3, "clutter and camouflage of the scenes, 0 (plain) to 1", low=0.0, high=1.0
 )
 
+N_IMAGES = Parameter(
+    "n_images", 0, "images measured; 0 takes the preset's", 0, 100_000, preset=True
+)
+N_SAMPLES = Parameter(
+    "n_samples", 0, "images drawn by the model; 0 takes the preset's", 0, 4096, preset=True
+)
+# How M_hat and M_pre are made, in every chapter that needs them.
+MASKS = (
+    Parameter("steps", 0, "steps of the DDIM grid; 0 takes the preset's", 0, 1000, preset=True),
+    Parameter(
+        "t0",
+        0,
+        "timesteps averaged, the least noisy ones; 0 takes four fifths of steps",
+        0,
+        1000,
+        preset=True,
+    ),
+    Parameter("n_noise", 1, "noise draws at each timestep", 1, 64),
+    Parameter(
+        "rule",
+        "gmm",
+        "threshold rule of the preliminary mask: gmm, posterior, otsu or percentile",
+        choices=("gmm", "posterior", "otsu", "percentile"),
+    ),
+)
+# How m' is made: the same in the chapter that trains it and in those that use it, which thereby
+# find it in the store.
+FINETUNING = (
+    Parameter(
+        "n_train", 0, "images to fine-tune on; 0 takes the preset's", 0, 1_000_000, preset=True
+    ),
+    Parameter(
+        "finetune_steps",
+        0,
+        "steps of fine-tuning; 0 takes the preset's",
+        0,
+        10_000_000,
+        preset=True,
+    ),
+    Parameter(
+        "batch_size", 0, "images in a step of it; 0 takes the preset's", 0, 65_536, preset=True
+    ),
+    Parameter(
+        "learning_rate", 0.0, "AdamW's learning rate; 0 takes the preset's", 0.0, 0.1, preset=True
+    ),
+    # Not "p": that is what chapters call their checked parameters.
+    Parameter("p_foreground", 0.5, "odds of the whole image with the prompt y_f", 0.0, 1.0),
+    Parameter("rectangles", 1, "rectangles of background in a step with y_b", 1, 64),
+    Parameter(
+        "noise",
+        "whole",
+        "what is noised in a step with y_b: the whole latent (code) or the rectangle (figure 2)",
+        choices=("whole", "rectangle"),
+    ),
+    Parameter("lora_rank", 0, "rank of LoRA's matrices; 0 trains the whole U-Net", 0, 1024),
+)
+SCHEDULER = Parameter(
+    "scheduler",
+    "DDIMScheduler",
+    "the sampler, by its name in diffusers",
+    choices=(
+        "DDIMScheduler",
+        "DPMSolverMultistepScheduler",
+        "EulerDiscreteScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "PNDMScheduler",
+    ),
+    pattern=r"[A-Z]\w+Scheduler",
+    otherwise="another of diffusers' schedulers",
+)
+
 CHAPTERS: dict[str, tuple[Parameter, ...]] = {
     "00_welcome": COMMON,
     "01_pocket_world": COMMON
@@ -134,39 +230,21 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
         Parameter(
             "n_scenes", 0, "scenes shown and measured; 0 takes the preset's", 0, 4096, preset=True
         ),
-        Parameter(
-            "n_samples",
-            0,
-            "images drawn by the model; 0 takes the preset's",
-            0,
-            4096,
-            preset=True,
-        ),
+        N_SAMPLES,
         Parameter(
             "steps", 0, "denoising steps of a sample; 0 takes the preset's", 0, 1000, preset=True
         ),
         Parameter("guidance", 4.0, "classifier-free guidance scale of the samples", 0.0, 30.0),
     ),
-    "02_attention": COMMON
-    + (
-        DIFFICULTY,
-        Parameter("n_images", 0, "images measured; 0 takes the preset's", 0, 100_000, preset=True),
-        Parameter("steps", 0, "steps of the DDIM grid; 0 takes the preset's", 0, 1000, preset=True),
-        Parameter(
-            "t0",
-            0,
-            "timesteps averaged, the least noisy ones; 0 takes four fifths of steps",
-            0,
-            1000,
-            preset=True,
-        ),
-        Parameter("n_noise", 1, "noise draws at each timestep", 1, 64),
-        Parameter(
-            "rule",
-            "gmm",
-            "threshold rule of the preliminary mask: gmm, posterior, otsu or percentile",
-            choices=("gmm", "posterior", "otsu", "percentile"),
-        ),
+    "02_attention": (*COMMON, DIFFICULTY, N_IMAGES, *MASKS),
+    "03_finetuning": (
+        *(*COMMON, DIFFICULTY, *MASKS, *FINETUNING, SCHEDULER, N_SAMPLES),
+        Parameter("s_low", -2.0, "the lowest concept guidance s of the sweep", -30.0, 30.0),
+        Parameter("s_high", 7.5, "the highest concept guidance s of the sweep", -30.0, 30.0),
+    ),
+    "04_removal": (
+        *(*COMMON, DIFFICULTY, N_IMAGES, *MASKS, *FINETUNING, SCHEDULER),
+        Parameter("dilate", 0, "latent cells by which the removed region is widened", 0, 8),
     ),
 }
 
@@ -205,7 +283,7 @@ def parameters_cell(chapter: str) -> str:
 
 
 def _fill_from_preset(values: dict, schema: Mapping[str, Parameter]) -> dict:
-    """Replace what stands for "the preset's" by the preset's number, and check t0 against steps."""
+    """Replace what stands for "the preset's" by the preset's number, and check what goes together."""
     numbers = PRESETS[values["preset"]]
     for name, parameter in schema.items():
         if parameter.preset and values[name] == parameter.default and name in numbers:
@@ -218,6 +296,10 @@ def _fill_from_preset(values: dict, schema: Mapping[str, Parameter]) -> dict:
                 f"t0 = {values['t0']} is not allowed: give an int from 1 to steps = "
                 f"{values['steps']}, or 0 for four fifths of it."
             )
+    if "s_low" in values and values["s_low"] >= values["s_high"]:
+        raise ParameterError(
+            f"s_low = {values['s_low']} is not allowed: give less than s_high = {values['s_high']}."
+        )
     return values
 
 

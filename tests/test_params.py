@@ -80,6 +80,32 @@ def test_t0_never_exceeds_steps(steps, t0):
             check_parameters({"steps": steps, "t0": t0}, CHAPTER)
 
 
+def test_what_makes_m_prime_is_asked_alike_wherever_it_is_used():
+    made, used = (check_parameters({"preset": "book"}, c) for c in ("03_finetuning", "04_removal"))
+    shared = ("n_train", "finetune_steps", "batch_size", "learning_rate", "lora_rank", "steps")
+    assert all(getattr(made, name) == getattr(used, name) for name in shared)
+    assert check_parameters({"learning_rate": 3e-4}, "03_finetuning").learning_rate == 3e-4
+    with pytest.raises(ParameterError, match="learning_rate = 1.0"):
+        check_parameters({"learning_rate": 1}, "03_finetuning")
+
+
+def test_the_sweep_of_guidance_rises():
+    with pytest.raises(ParameterError, match="s_low = 2.0 .* less than s_high = 1.0"):
+        check_parameters({"s_low": 2.0, "s_high": 1.0}, "03_finetuning")
+
+
+@pytest.mark.parametrize("chapter_name", CHAPTERS)
+def test_no_parameter_is_named_as_the_checked_ones_are(chapter_name):
+    assert "p" not in {one.name for one in CHAPTERS[chapter_name]}
+
+
+def test_a_scheduler_is_named_as_diffusers_does():
+    given = {"scheduler": "HeunDiscreteScheduler"}
+    assert check_parameters(given, "04_removal").scheduler == "HeunDiscreteScheduler"
+    with pytest.raises(ParameterError, match="DDIMScheduler"):
+        check_parameters({"scheduler": "ddim"}, "04_removal")
+
+
 def test_unknown_chapter_is_named():
     with pytest.raises(ParameterError, match="02_attention"):
         check_parameters({}, "02_atention")
