@@ -29,6 +29,8 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cdlib.files import written_whole
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -173,11 +175,9 @@ def load_results(path: Path | str | None = None) -> dict[str, dict]:
 
 def write_results(results: Mapping[str, dict], path: Path | str) -> None:
     """Write results.json, sorted by name, in one step."""
-    aside = Path(path).with_suffix(".tmp")
-    aside.write_text(
-        json.dumps(results, indent=1, sort_keys=True, allow_nan=False) + "\n", encoding="utf-8"
-    )
-    aside.replace(path)
+    text = json.dumps(results, indent=1, sort_keys=True, allow_nan=False) + "\n"
+    with written_whole(path) as aside:
+        aside.write_text(text, encoding="utf-8")
 
 
 def titled_figures(cell: Mapping) -> list[dict]:

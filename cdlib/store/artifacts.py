@@ -40,6 +40,7 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from ..files import sync
 from .keys import code_hash, digest, plain
 
 MANIFEST, TENSORS = "manifest.json", "data.safetensors"
@@ -149,9 +150,9 @@ class Store:
             aside.chmod(0o755)  # mkdtemp's folders are for one user alone
             folders = [d for d in aside.rglob("*") if d.is_dir()]
             for path in [*files, aside / MANIFEST, *folders, aside]:
-                _sync(path)  # all of it is on disk before the name appears
+                sync(path)  # all of it is on disk before the name appears
             os.rename(aside, final)
-            _sync(self.root)
+            sync(self.root)
             return Artifact(final, manifest)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
@@ -245,16 +246,6 @@ def _library_versions() -> dict[str, str]:
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _sync(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _default_root() -> Path:
