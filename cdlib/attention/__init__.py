@@ -5,6 +5,7 @@ prompt; `attention_profile` takes M_hat apart by layer and timestep; `capture_at
 maps from whatever is done with the pipeline inside it.
 """
 
+import cdlib.models  # noqa: F401  # first: it keeps transformers from warning about torchvision
 from cdlib.attention.capture import AttentionCapture, capture_attention
 from cdlib.attention.concept import concept_attention, token_attention
 from cdlib.attention.layers import CrossAttentionLayer, cross_attention_layers
