@@ -283,7 +283,7 @@ def parameters_cell(chapter: str) -> str:
 
 
 def _fill_from_preset(values: dict, schema: Mapping[str, Parameter]) -> dict:
-    """Replace what stands for "the preset's" by the preset's number, and check what goes together."""
+    """Replace what stands for "the preset's" by its number, and check what goes together."""
     numbers = PRESETS[values["preset"]]
     for name, parameter in schema.items():
         if parameter.preset and values[name] == parameter.default and name in numbers:
