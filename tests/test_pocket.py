@@ -21,7 +21,7 @@ from transformers import CLIPTokenizer
 from cdlib.pocket import nets, train, vocabulary
 from cdlib.pocket.card import stale_records
 from cdlib.pocket.checkpoint import Ema, read_log
-from cdlib.pocket.pool import ROTA, Pool, build_pool, draw_caption
+from cdlib.pocket.pool import ROTA, Pool, build_pool, draw_caption, training_scene
 from cdlib.world import BACKGROUNDS, COLOURS, CONCEPTS, render_scene
 from cdlib.world.backgrounds import PLACES
 
@@ -124,6 +124,13 @@ def test_pool_is_what_the_world_drew_and_is_read_again(pool, tmp_path):
     assert again.facts == ["read"] * 4 and (again.images == small.images).all()
 
 
+def test_every_other_round_of_the_pool_is_of_pairs():
+    rounds = np.arange(240) // len(ROTA)
+    many = np.array([len(training_scene(k, 16).objects) > 1 for k in range(240)])
+    assert many[rounds % 2 == 1].mean() > 0.8 and many[rounds % 2 == 0].mean() < 0.35
+    assert all(training_scene(k, 16).mask_of(ROTA[k % len(ROTA)]).any() for k in range(48))
+
+
 def test_captions_speak_of_facts_alone():
     facts = {"objects": [["dog", "brown"], ["boat", "red"]], "place": "snow"}
     rng = np.random.default_rng(0)
@@ -171,7 +178,7 @@ def test_no_autoencoder_for_another_size():
 def test_words_are_looked_up_on_the_way_up_only():
     unet = nets.build_unet()
     across = [name for name, _ in unet.named_modules() if name.endswith("attn2")]
-    assert len(across) == 4 and all(name.startswith("up_blocks.") for name in across)
+    assert len(across) == 3 and all(name.startswith("up_blocks.1.") for name in across)
     for name in across:
         module = unet.get_submodule(name)
         assert module.is_cross_attention and module.inner_dim // module.heads == 32
@@ -347,6 +354,7 @@ def test_export_is_a_plain_pipeline(exported):
     pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     assert pipe.vae.config.scaling_factor == 0.8125
     assert pipe.scheduler.config.prediction_type == "v_prediction"
+    assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"
     torch.testing.assert_close(pipe.unet.conv_in.weight, model.unet.conv_in.weight)
     see_two_steps(pipe)
 

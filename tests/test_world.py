@@ -273,6 +273,14 @@ def test_concepts_places_and_colours_are_balanced():
 # Difficulty
 
 
+@pytest.mark.parametrize("objects", [1, 2, 3])
+def test_as_many_objects_as_asked_for(objects):
+    counts = np.array(
+        [len(render_scene("val", k, 16, concept="dog", objects=objects).objects) for k in range(60)]
+    )
+    assert counts.max() == objects and (counts == objects).mean() > (0.99, 0.85, 0.5)[objects - 1]
+
+
 def test_difficulty_brings_objects_nearer_to_what_lies_behind():
     def contrast(difficulty: float) -> float:
         apart = []
@@ -337,13 +345,15 @@ def test_without_a_finding_there_is_nothing_to_find():
 @given(
     split=st.sampled_from(SPLITS), index=st.integers(0, 2**40), size=st.integers(16, 80),
     concept=st.none() | st.sampled_from(CONCEPTS), difficulty=st.floats(0, 1),
+    objects=st.none() | st.integers(1, 3),
 )  # fmt: skip
-def test_any_scene_has_true_ground_truth(split, index, size, concept, difficulty):
-    scene = render_scene(split, index, size, concept=concept, difficulty=difficulty)
+def test_any_scene_has_true_ground_truth(split, index, size, concept, difficulty, objects):
+    how = {"concept": concept, "difficulty": difficulty, "objects": objects}
+    scene = render_scene(split, index, size, **how)
     check_ground_truth(scene)
     check_caption(scene)
     assert concept is None or scene.mask_of(concept).any()
-    again = render_scene(split, np.int64(index), size, concept=concept, difficulty=difficulty)
+    again = render_scene(split, np.int64(index), size, **how)
     assert fingerprint(again) == fingerprint(scene)
 
 
@@ -363,6 +373,7 @@ def test_any_scene_has_true_ground_truth(split, index, size, concept, difficulty
         (dict(size=64.0), r"size=64\.0"),
         (dict(difficulty=1.5), r"difficulty=1\.5.*between 0 and 1"),
         (dict(difficulty=float("nan")), r"difficulty=nan"),
+        (dict(objects=4), r"objects=4.*1 to 3"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, says):

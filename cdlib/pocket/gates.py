@@ -25,10 +25,10 @@ from ..datasets import load_dataset
 from ..metrics import Estimate, mean_estimate, pixel_auc_estimate, psnr
 from ..models import decode_latents, encode_images, load_model
 from ..store import code_hash, fingerprint
-from ..world import COLOURS, CONCEPTS, PAPER_CONCEPTS, render_scene
+from ..world import COLOURS, CONCEPTS, PAPER_CONCEPTS, Scene, render_scene
 from .card import WEIGHTS
 from .classifier import judge, load_classifier
-from .pool import ROTA
+from .pool import ROTA, training_scene
 from .sampling import draw
 
 TARGETS = {
@@ -53,18 +53,19 @@ def gate(name: str, estimate: Estimate, unit: str) -> dict:
     }
 
 
-def everyday(split: str, first: int, n: int, size: int = 64) -> torch.Tensor:
-    """(n, 3, size, size) everyday scenes in [0, 1]."""
-    scenes = [
-        render_scene(split, k, size, concept=ROTA[k % len(ROTA)]) for k in range(first, first + n)
-    ]
+def held_out_scenes(n: int, size: int = 64) -> torch.Tensor:
+    """(n, 3, size, size) everyday scenes of the test split, in [0, 1]."""
+    return _stack(render_scene("test", k, size, concept=ROTA[k % len(ROTA)]) for k in range(n))
+
+
+def _stack(scenes: Iterable[Scene]) -> torch.Tensor:
     pixels = np.stack([scene.image for scene in scenes]).transpose(0, 3, 1, 2)
     return torch.from_numpy(pixels.copy()).float() / 255
 
 
 def autoencoder_psnr(pipe, n: int = 300) -> Estimate:
     """Mean PSNR in dB of images that went through the autoencoder and back."""
-    images = everyday("test", 0, n, pipe.vae.config.sample_size)
+    images = held_out_scenes(n, pipe.vae.config.sample_size)
     z0 = encode_images(pipe, images, range(n), sample=False)
     return mean_estimate(psnr(decode_latents(pipe, z0), images))
 
@@ -101,8 +102,7 @@ def real_accuracy(net, n: int = 400) -> dict[str, float]:
     """The judge's own accuracy on held-out scenes of one object: no gate can be above it."""
     scenes = [render_scene("test", k, concept=CONCEPTS[k % len(CONCEPTS)]) for k in range(2 * n)]
     single = [scene for scene in scenes if len(scene.objects) == 1][:n]
-    pixels = np.stack([scene.image for scene in single]).transpose(0, 3, 1, 2)
-    names, hues = judge(net, torch.from_numpy(pixels.copy()).float() / 255)
+    names, hues = judge(net, _stack(single))
     truth = [scene.objects[0] for scene in single]
     return {
         "object_accuracy": _share(a == b.name for a, b in zip(names, truth, strict=True)),
@@ -121,7 +121,7 @@ def nearest_training_scenes(images: torch.Tensor, n_train: int) -> tuple[list[in
     index = torch.zeros(len(images), dtype=torch.long)
     thumbs = F.interpolate(images, (16, 16), mode="area").flatten(1)
     for first in range(0, n_train, 1000):
-        train = everyday("train", first, min(1000, n_train - first), size)
+        train = _stack(training_scene(k, size) for k in range(first, min(first + 1000, n_train)))
         train = F.interpolate(train, (16, 16), mode="area").flatten(1)
         distance, where = (torch.cdist(thumbs, train) / thumbs.shape[1] ** 0.5).min(1)
         closer = distance < best
@@ -149,7 +149,7 @@ def measure(
         }
         drawn = drawn or (images, rows)
     images, rows = drawn
-    held_out = everyday("test", 0, 96, images.shape[-1])
+    held_out = held_out_scenes(96, images.shape[-1])
     index, distance = nearest_training_scenes(torch.cat([images[:96], held_out]), n_train)
     samples = [
         {"prompt": row[0], "seed": 1_000 + k, "index": index[k], "distance": distance[k]}

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..store import code_hash
-from ..world import CONCEPTS, PAPER_CONCEPTS, describe, render_scene
+from ..world import CONCEPTS, PAPER_CONCEPTS, Scene, describe, render_scene
 
 EMPTY = 0.10  # share of captions left empty, for guidance
 BARE = 0.15  # share of captions without "a photo of"
@@ -50,14 +50,19 @@ def draw_caption(facts: dict, rng: np.random.Generator) -> str:
     return text.removeprefix("a photo of ") if rng.random() < BARE else text
 
 
+def training_scene(index: int, size: int = 64) -> Scene:
+    """Everyday scene `index` of the pool."""
+    turn, seat = divmod(index, len(ROTA))
+    pair = 2 if turn % 2 else None
+    return render_scene("train", index, size, concept=ROTA[seat], objects=pair)
+
+
 def _render(job: tuple[str, int, int]) -> tuple[np.ndarray, dict]:
     kind, index, size = job
     if kind == "radiograph":
         scene = render_scene("train", index, size, domain="radiograph")
         return scene.image, {"caption": scene.caption}
-    turn, seat = divmod(index, len(ROTA))
-    pair = 2 if turn % 2 else None
-    scene = render_scene("train", index, size, concept=ROTA[seat], objects=pair)
+    scene = training_scene(index, size)
     if kind == "place":
         return scene.plate, {"objects": [], "place": scene.background}
     objects = [(thing.name, thing.colour) for thing in scene.objects]
