@@ -2,11 +2,11 @@
 
 Stable Diffusion's layout at a thousandth of its compute: an `AutoencoderKL` to 16x16x4 latents, a
 CLIP text encoder trained from scratch with the rest, and a `UNet2DConditionModel` of two levels.
-Cross-attention sits where its maps are sharp and know what they look at: at 16x16, on the way up. On
-the way down features know little yet, and at 8x8 a cell spans an eighth of the picture; either
-would blur the mean over *all* layers that the method takes. Measured on trial nets: first layers of
-the way down ranked pixels no better than chance, and those at 8x8 at an AUC of 0.68 to 0.95 where
-the best at 16x16 had 0.96 to 0.98.
+Cross-attention sits where its maps are sharp and know what they look at: at 16x16, on the way up.
+On the way down features know little yet, and at 8x8 a cell spans an eighth of the picture; either
+would blur the mean over *all* layers that the method takes. Measured on trial nets: the first
+layers of the way down ranked pixels no better than chance, and those at 8x8 with an AUC of 0.68 to
+0.95 where the best at 16x16 had 0.96 to 0.98.
 """
 
 from __future__ import annotations

@@ -117,8 +117,8 @@ def render_scene(
 
     `concept` makes sure that the scene holds at least one such object (or such a finding, in the
     "radiograph" domain). `difficulty` in [0, 1] raises the odds of camouflage and the amount of
-    clutter. `objects` asks for so many instead of a drawn number (a radiograph has no say in it);
-    now and then the last of them finds no room. A ValueError names whatever argument is not allowed.
+    clutter. `objects` asks for so many instead of a drawn number; now and then the last of them
+    finds no room, and a radiograph does not listen. A ValueError names an argument not allowed.
     """
     _check(split, index, size, domain, concept, difficulty, objects)
     if domain == "radiograph":
