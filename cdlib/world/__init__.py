@@ -101,6 +101,8 @@ def _check(split, index, size, domain, concept, difficulty, objects) -> None:
         raise ValueError(f"difficulty={difficulty!r}: must lie between 0 and 1.")
     if objects is not None:
         whole_number("objects", objects, 1, MOST_OBJECTS)
+        if domain == "radiograph":
+            raise ValueError(f"objects={objects!r}: only everyday scenes can be asked for a number.")
 
 
 def render_scene(
@@ -118,7 +120,7 @@ def render_scene(
     `concept` makes sure that the scene holds at least one such object (or such a finding, in the
     "radiograph" domain). `difficulty` in [0, 1] raises the odds of camouflage and the amount of
     clutter. `objects` asks for so many instead of a drawn number; now and then the last of them
-    finds no room, and a radiograph does not listen. A ValueError names an argument not allowed.
+    finds no room. A ValueError names whatever argument is not allowed.
     """
     _check(split, index, size, domain, concept, difficulty, objects)
     if domain == "radiograph":
