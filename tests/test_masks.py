@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from cdlib import masks
+from cdlib.masks import binarise
 
 GRIDS = hnp.arrays(bool, st.tuples(st.integers(3, 24), st.integers(3, 24)))
 
@@ -107,7 +108,7 @@ def test_posterior_equals_sklearn_between_the_tails():
 def test_posterior_without_a_crossing_goes_to_one_side():
     def cut(means, variances, weights):
         rows = (torch.tensor([x], dtype=torch.float64) for x in (means, variances, weights))
-        return masks._posterior_cut(*rows).item()
+        return binarise._posterior_cut(*rows).item()
 
     assert cut((0.0, 0.1), (1.0, 0.9), (0.99, 0.01)) == np.inf
     assert cut((0.0, 0.1), (0.9, 1.0), (0.01, 0.99)) == -np.inf

@@ -18,6 +18,7 @@ from torchmetrics.functional.classification import (
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from cdlib import metrics
+from cdlib.metrics import maps as score_maps
 
 MASKS = hnp.arrays(bool, st.tuples(st.integers(1, 5), st.integers(2, 9), st.integers(2, 9)))
 
@@ -116,7 +117,7 @@ def test_auc_sees_ranks_alone(seed, transform):
 def test_upsampling_is_torchs_nearest(size):
     maps = np.random.default_rng(0).random((2, 16, 12))
     theirs = F.interpolate(torch.from_numpy(maps)[None], size=size, mode="nearest")[0]
-    assert np.array_equal(metrics._repeat_to(maps, size), theirs)
+    assert np.array_equal(score_maps._repeat_to(maps, size), theirs)
 
 
 def test_best_threshold_equals_trying_all():
@@ -162,18 +163,18 @@ def test_binned_auc_is_within_a_thousandth():
     scores = np.exp(4 * scores)  # heavy upper tail: even bins would fail
     for normalise in (True, False):
         maps = metrics.normalise_maps(scores) if normalise else scores
-        fg, bg = metrics._score_histograms(maps, truth, 1024)
+        fg, bg = score_maps._score_histograms(maps, truth, 1024)
         assert fg.sum() == truth.sum() and (fg + bg).sum() == truth.size
-        binned = metrics._auc_from_histograms(fg.sum(0), bg.sum(0))
+        binned = score_maps._auc_from_histograms(fg.sum(0), bg.sum(0))
         assert abs(binned - metrics.pixel_auc(scores, truth, normalise)) < 1e-3
 
 
 def test_binned_auc_is_exact_where_values_are_few():
     scores, truth = blobs(10)
     scores = scores.round(1)
-    fg, bg = metrics._score_histograms(scores, truth, 1024)
+    fg, bg = score_maps._score_histograms(scores, truth, 1024)
     exact = metrics.pixel_auc(scores, truth, normalise=False)
-    assert metrics._auc_from_histograms(fg.sum(0), bg.sum(0)) == pytest.approx(exact, abs=1e-12)
+    assert score_maps._auc_from_histograms(fg.sum(0), bg.sum(0)) == pytest.approx(exact, abs=1e-12)
 
 
 @settings(max_examples=20, deadline=None)

@@ -18,7 +18,7 @@ import pytest
 import torch
 from PIL import Image
 
-import cdlib.masks
+import cdlib.checks
 from cdlib.store import Store, code_hash
 
 PICTURE = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3))
@@ -37,6 +37,7 @@ def everything() -> dict[str, object]:
         "mask": np.eye(3, dtype=bool)[::-1],
         "table": pd.DataFrame({"iou": [0.5, 0.25], "concept": ["bird", "dog"]}),
         "picture": PICTURE,
+        "unet": {"conv.weight": torch.ones(2, 3), "steps": torch.tensor(7)},
         "scores": {"auc": np.float64(0.971), "n": np.int64(3), "layers": ("a", None, True)},
     }
 
@@ -45,16 +46,18 @@ def test_round_trip_of_every_kind(store):
     artifact = store.get("all", everything)
     for found in (artifact, store.get("all", lambda: pytest.fail("made twice"))):
         value = everything()
-        assert list(found) == list(value) and len(found) == 7
+        assert list(found) == list(value) and len(found) == 8
         for name in ("m_hat", "view", "half"):
             assert torch.equal(found[name], value[name]) and found[name].dtype == value[name].dtype
         assert isinstance(found["mask"], np.ndarray) and (found["mask"] == value["mask"]).all()
         pd.testing.assert_frame_equal(found["table"], value["table"])
+        assert found["unet"].keys() == value["unet"].keys()
+        assert all(torch.equal(found["unet"][k], v) for k, v in value["unet"].items())
         assert (np.asarray(found["picture"]) == np.asarray(PICTURE)).all()
         assert found["scores"] == {"auc": 0.971, "n": 3, "layers": ["a", None, True]}
     names = {p.name for p in artifact.path.iterdir()}
     assert names == {
-        "data.safetensors", "table.parquet", "picture.png", "scores.json", "manifest.json"
+        "data.safetensors", "unet.safetensors", "table.parquet", "picture.png", "scores.json", "manifest.json"
     }  # fmt: skip
     assert "pickle" not in "".join(str(p.read_bytes()[:2000]) for p in artifact.path.iterdir())
     with pytest.raises(KeyError, match="did you mean 'm_hat'"):
@@ -69,7 +72,7 @@ def test_manifest_tells_what_made_it(store):
         params={"t0": 40, "layers": ("mid", "up")},
         seed=7,
         inputs=[images, "sha256-abc"],
-        code=[cdlib.masks],
+        code=[cdlib.checks],
         device=torch.device("cpu"),
     )
     manifest = json.loads((made.path / "manifest.json").read_text())
@@ -77,7 +80,7 @@ def test_manifest_tells_what_made_it(store):
     assert manifest["stage"] == "m_hat" and manifest["key"] == made.key == made.path.name
     assert manifest["params"] == {"t0": 40, "layers": ["mid", "up"]} and manifest["seed"] == 7
     assert manifest["inputs"] == [images.key, "sha256-abc"] and manifest["device"] == "cpu"
-    assert manifest["code"] == code_hash([cdlib.masks]) and manifest["seconds"] >= 0
+    assert manifest["code"] == code_hash([cdlib.checks]) and manifest["seconds"] >= 0
     assert {"python", "torch", "numpy"} <= set(manifest["libraries"])
     assert manifest["files"] == {
         "data.safetensors": (made.path / "data.safetensors").stat().st_size
@@ -86,14 +89,14 @@ def test_manifest_tells_what_made_it(store):
 
 
 def test_key_is_made_of_all_that_matters(store):
-    base = {"params": {"a": 1, "b": 2}, "seed": 0, "inputs": ["x", "y"], "code": [cdlib.masks]}
+    base = {"params": {"a": 1, "b": 2}, "seed": 0, "inputs": ["x", "y"], "code": [cdlib.checks]}
     key = store.get("s", lambda: {"v": 0}, **base).key
 
     def other(stage="s", **changed):
         return store.get(stage, lambda: {"v": 1}, **base | changed).key
 
     assert other() == other(params={"b": 2, "a": 1}) == other(device="cuda") == key
-    assert other(code=[cdlib.masks.majority_filter]) == key  # its module counts
+    assert other(code=[cdlib.checks.one_of]) == key  # its module counts
     different = [
         other("t"), other(params={"a": 1, "b": 3}), other(seed=1), other(inputs=["y", "x"]),
         other(inputs=["x"]), other(code=[cdlib.store]), other(code=[]),
@@ -125,6 +128,8 @@ def test_bad_input_is_named(store):
         store.get("s", lambda: None)
     with pytest.raises(ValueError, match="make: 'manifest' cannot name an entry"):
         store.get("s", lambda: {"manifest": 1})
+    with pytest.raises(ValueError, match="make: 'data' cannot name an entry"):
+        store.get("s", lambda: {"data": {"w": torch.ones(1)}})
     with pytest.raises(ValueError, match="v.w: got <object"):
         store.get("s", lambda: {"v": {"w": object()}})
     with pytest.raises(ValueError, match="code: there is no module 'cdlib.nothing'"):
@@ -132,7 +137,7 @@ def test_bad_input_is_named(store):
     with pytest.raises(ValueError, match="code: got 3"):
         store.get("s", lambda: {"v": 1}, code=[3])
     with pytest.raises(ValueError, match="code: expected a list"):
-        store.get("s", lambda: {"v": 1}, code="cdlib.masks")
+        store.get("s", lambda: {"v": 1}, code="cdlib.checks")
     with pytest.raises(ValueError, match="look pickled"):
         store.get_folder("s", lambda folder: torch.save(1, folder / "net.pt"))
     with pytest.raises(ValueError, match="at least one file"):
@@ -161,6 +166,25 @@ def test_failure_leaves_nothing(store):
     with pytest.raises(RuntimeError, match="out of luck"):
         store.get_folder("s", fail)
     assert [p.name for p in store.root.iterdir()] == [".locks"]
+
+
+def test_what_a_stopped_run_left_is_there_for_the_next(store):
+    def train(scratch: Path) -> dict:
+        begun = sorted(one.name for one in scratch.iterdir())
+        (scratch / f"step-{len(begun)}").touch()
+        if len(begun) < 2:
+            raise KeyboardInterrupt
+        return {"begun": begun}
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            store.get("s", train, params={"a": 1}, resumable=True)
+    other = store.get("s", lambda scratch: {"n": len(list(scratch.iterdir()))}, resumable=True)
+    assert other["n"] == 0  # another key, another folder
+    made = store.get("s", train, params={"a": 1}, resumable=True)
+    assert made["begun"] == ["step-0", "step-1"]
+    assert not list((store.root / ".unfinished").iterdir())
+    assert store.get("s", train, params={"a": 1}, resumable=True).key == made.key
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "garble", "no manifest"])
@@ -278,7 +302,7 @@ def test_root_by_environment(tmp_path, monkeypatch):
 
 
 def test_nothing_in_the_library_pickles():
-    for path in Path(cdlib.masks.__file__).parent.rglob("*.py"):
+    for path in Path(cdlib.__file__).parent.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         for banned in ("import pickle", "torch.load(", "torch.save(", "allow_pickle=True"):
             assert banned not in source, f"{path.name} has {banned}"

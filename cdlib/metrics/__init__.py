@@ -1,0 +1,38 @@
+"""How good is a mask, a score map or an image: the paper's protocol, with intervals.
+
+Scores are pooled over all pixels of all images, as in the paper (sections 6.3 and 6.4 of the method
+description); per-image values stand beside them. Intervals come from resampling images. Everything
+takes tensors or arrays of N maps, (N, h, w), and computes in NumPy; no model is imported.
+"""
+
+from .images import psnr
+from .intervals import Estimate, bootstrap_ci, mean_estimate
+from .maps import best_threshold, normalise_maps, per_image_auc, pixel_auc, pixel_auc_estimate
+from .scores import (
+    SCORES,
+    best_grid_iou,
+    confusion,
+    per_image_scores,
+    pooled_estimates,
+    pooled_scores,
+    scores_from_confusion,
+)
+
+__all__ = [
+    "SCORES",
+    "Estimate",
+    "best_grid_iou",
+    "best_threshold",
+    "bootstrap_ci",
+    "confusion",
+    "mean_estimate",
+    "normalise_maps",
+    "per_image_auc",
+    "per_image_scores",
+    "pixel_auc",
+    "pixel_auc_estimate",
+    "pooled_estimates",
+    "pooled_scores",
+    "psnr",
+    "scores_from_confusion",
+]
