@@ -57,7 +57,8 @@ def test_round_trip_of_every_kind(store):
         assert found["scores"] == {"auc": 0.971, "n": 3, "layers": ["a", None, True]}
     names = {p.name for p in artifact.path.iterdir()}
     assert names == {
-        "data.safetensors", "unet.safetensors", "table.parquet", "picture.png", "scores.json", "manifest.json"
+        "data.safetensors", "unet.safetensors", "table.parquet", "picture.png", "scores.json",
+        "manifest.json",
     }  # fmt: skip
     assert "pickle" not in "".join(str(p.read_bytes()[:2000]) for p in artifact.path.iterdir())
     with pytest.raises(KeyError, match="did you mean 'm_hat'"):

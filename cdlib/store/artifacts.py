@@ -24,7 +24,7 @@ import re
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib.metadata import PackageNotFoundError, version
@@ -38,7 +38,7 @@ import torch
 from filelock import FileLock
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ..files import sync
 from .keys import code_hash, digest, plain
@@ -82,31 +82,39 @@ class Store:
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path(root or os.environ.get("CDLIB_STORE") or _default_root()).resolve()
 
-    def get(self, stage: str, make: Callable[[], Mapping[str, Any]], **made_of: Any) -> Artifact:
+    def get(self, stage: str, make: Callable[..., Mapping[str, Any]], **made_of: Any) -> Artifact:
         """Return the artifact, calling `make` if there is none.
 
-        make: returns {name: value} of tensors, arrays, DataFrames, PIL images, or plain JSON data.
-        made_of: `params`, `seed`, `inputs`, `code` and `device`, as in `get_folder`.
+        make: returns {name: value} of tensors, dicts of tensors (a module's state), arrays,
+            DataFrames, PIL images, or plain JSON data.
+        made_of: `params`, `seed`, `inputs`, `code`, `device` and `resumable`, as in `get_folder`.
         """
-        return self.get_folder(stage, lambda folder: _write_all(folder, make()), **made_of)
+
+        def write(folder: Path, *scratch: Path) -> dict[str, str]:
+            return _write_all(folder, make(*scratch))
+
+        return self.get_folder(stage, write, **made_of)
 
     def get_folder(
         self,
         stage: str,
-        write: Callable[[Path], Mapping[str, str] | None],
+        write: Callable[..., Mapping[str, str] | None],
         *,
         params: Mapping[str, Any] | None = None,
         seed: int | None = None,
         inputs: Sequence[Artifact | str] = (),
         code: Sequence[Any] = (),
         device: str | torch.device = "cpu",
+        resumable: bool = False,
     ) -> Artifact:
         """Return the artifact, calling `write(folder)` to fill its folder if there is none.
 
         For what has a file format of its own, such as a diffusers model: read it back from `path`.
         params: plain JSON data, all that the result depends on. inputs: artifacts, their keys, or
         fingerprints. code: functions or modules; they count with the modules of the same package
-        that they import, and theirs. device is recorded but is no part of the key.
+        that they import, and theirs. device is recorded but is no part of the key. resumable: call
+        `write(folder, scratch)` instead, with a second folder for checkpoints: what a run that was
+        killed left there the next one finds; it goes once the artifact is whole.
         """
         if not NAME.fullmatch(stage):
             raise ValueError(f"stage: got {stage!r}, allowed are letters, digits, '_', '-', '.'")
@@ -132,7 +140,14 @@ class Store:
             # whoever left these behind held this lock, so is gone
             for leftover in [final, *self.root.glob(f".tmp-{key}-*")]:
                 shutil.rmtree(leftover, ignore_errors=True)
-            return self._make(final, write, {"key": key, **made_of, "device": str(device)})
+            manifest = {"key": key, **made_of, "device": str(device)}
+            if not resumable:
+                return self._make(final, write, manifest)
+            scratch = self.root / ".unfinished" / key
+            scratch.mkdir(parents=True, exist_ok=True)
+            made = self._make(final, lambda folder: write(folder, scratch), manifest)
+            shutil.rmtree(scratch)
+            return made
 
     def _make(self, final: Path, write: Callable, manifest: dict[str, Any]) -> Artifact:
         aside = Path(mkdtemp(prefix=f".tmp-{final.name}-", dir=self.root))
@@ -180,14 +195,16 @@ def _write_all(folder: Path, values: Mapping[str, Any]) -> dict[str, str]:
         raise ValueError(f"make: must return a dict of named values, returned {values!r:.80}")
     kinds, tensors = {}, {}
     for name, value in values.items():
-        if not isinstance(name, str) or not NAME.fullmatch(name) or name == "manifest":
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name in ("manifest", "data"):
             raise ValueError(f"make: {name!r} cannot name an entry")
         if isinstance(value, (torch.Tensor, np.ndarray)):
             kinds[name] = "tensor" if isinstance(value, torch.Tensor) else "array"
             if isinstance(value, np.ndarray):
                 value = torch.from_numpy(np.array(value, order="C"))
-            # cloned, since safetensors refuses tensors that share memory
-            tensors[name] = value.detach().cpu().contiguous().clone()
+            tensors[name] = value
+        elif isinstance(value, dict) and value and _all_tensors(value.values()):
+            kinds[name] = "tensors"
+            _save_tensors(value, folder / f"{name}.safetensors")
         elif isinstance(value, pd.DataFrame):
             kinds[name] = "table"
             value.to_parquet(folder / f"{name}.parquet")
@@ -198,8 +215,17 @@ def _write_all(folder: Path, values: Mapping[str, Any]) -> dict[str, str]:
             kinds[name] = "json"
             _write_json(folder / f"{name}.json", plain(name, value))
     if tensors:
-        save_file(tensors, folder / TENSORS)
+        _save_tensors(tensors, folder / TENSORS)
     return kinds
+
+
+def _save_tensors(tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    # cloned, since safetensors refuses tensors that share memory
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, path)
+
+
+def _all_tensors(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, torch.Tensor) for value in values)
 
 
 def _read(folder: Path, name: str, kind: str) -> Any:
@@ -207,6 +233,8 @@ def _read(folder: Path, name: str, kind: str) -> Any:
         with safe_open(folder / TENSORS, framework="pt") as file:
             tensor = file.get_tensor(name)
         return tensor if kind == "tensor" else tensor.numpy()
+    if kind == "tensors":
+        return load_file(folder / f"{name}.safetensors")
     if kind == "table":
         return pd.read_parquet(folder / f"{name}.parquet")
     if kind == "image":
