@@ -374,7 +374,7 @@ def test_any_scene_has_true_ground_truth(split, index, size, concept, difficulty
         (dict(difficulty=1.5), r"difficulty=1\.5.*between 0 and 1"),
         (dict(difficulty=float("nan")), r"difficulty=nan"),
         (dict(objects=4), r"objects=4.*1 to 3"),
-        (dict(domain="radiograph", objects=2), r"objects=2: only everyday scenes"),
+        (dict(domain="radiograph", objects=2), r"objects=2: only everyday scenes take"),
     ],
 )
 def test_wrong_arguments_are_named(wrong, says):

@@ -102,7 +102,7 @@ def _check(split, index, size, domain, concept, difficulty, objects) -> None:
     if objects is not None:
         whole_number("objects", objects, 1, MOST_OBJECTS)
         if domain == "radiograph":
-            raise ValueError(f"objects={objects!r}: only everyday scenes can be asked for a number.")
+            raise ValueError(f"objects={objects!r}: only everyday scenes take a number.")
 
 
 def render_scene(
