@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm import tqdm
 
+from ..models import POCKET_WEIGHTS
 from ..world import COLOURS, CONCEPTS
-from .card import WEIGHTS
 from .pool import Pool, build_pool
 
 
@@ -98,7 +98,10 @@ def train_classifier(
         yield step + 1, loss.item(), net
 
 
-def load_classifier(path: Path = WEIGHTS / "classifier.safetensors") -> Classifier:
+CLASSIFIER_WEIGHTS = POCKET_WEIGHTS / "classifier.safetensors"
+
+
+def load_classifier(path: Path = CLASSIFIER_WEIGHTS) -> Classifier:
     """The shipped judge, ready to answer."""
     net = Classifier()
     net.load_state_dict({name: value.float() for name, value in load_file(path).items()})
@@ -107,14 +110,28 @@ def load_classifier(path: Path = WEIGHTS / "classifier.safetensors") -> Classifi
 
 @torch.no_grad()
 def judge(net: Classifier, images: torch.Tensor, batch: int = 128) -> tuple[list[str], list[str]]:
-    """The most likely object and the most likely colour of each image."""
+    """The most likely object and the most likely colour of each image, of whatever size."""
     names, colours = [], list(COLOURS)
     hues = []
     for part in images.split(batch):
-        objects, tints = net(part)
+        objects, tints = net(_at_64(part))
         names += [CONCEPTS[k] for k in objects.argmax(1).tolist()]
         hues += [colours[k] for k in tints.argmax(1).tolist()]
     return names, hues
+
+
+@torch.no_grad()
+def see(net: Classifier, images: torch.Tensor, batch: int = 128) -> torch.Tensor:
+    """How likely each concept is to be in each image, of whatever size: (N, concepts) in [0, 1].
+
+    Independent answers, as asked in training: several may be likely, or none.
+    """
+    return torch.cat([net(_at_64(part))[0].sigmoid() for part in images.split(batch)])
+
+
+def _at_64(images: torch.Tensor) -> torch.Tensor:
+    """The size that the classifier learned to look at."""
+    return images if images.shape[-1] == 64 else F.interpolate(images, (64, 64), mode="area")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -127,10 +144,10 @@ def main(argv: list[str] | None = None) -> None:
     pool = build_pool(args.folder, 64, args.scenes, few, few)
     states = tqdm(train_classifier(pool, args.steps), total=args.steps, mininterval=5)
     step, loss, net = deque(states, maxlen=1).pop()
-    WEIGHTS.mkdir(exist_ok=True)
+    CLASSIFIER_WEIGHTS.parent.mkdir(exist_ok=True)
     state = net.to(memory_format=torch.contiguous_format).state_dict()
     weights = {k: v.half() if v.is_floating_point() else v for k, v in state.items()}
-    save_file(weights, WEIGHTS / "classifier.safetensors", metadata={"steps": str(step)})
+    save_file(weights, CLASSIFIER_WEIGHTS, metadata={"steps": str(step)})
     print(json.dumps({"loss": round(loss, 4), "steps": step}))
 
 

@@ -23,10 +23,9 @@ import torch.nn.functional as F
 from ..attention import concept_attention
 from ..datasets import load_dataset
 from ..metrics import Estimate, mean_estimate, pixel_auc_estimate, psnr
-from ..models import decode_latents, encode_images, load_model
+from ..models import POCKET_WEIGHTS, decode_latents, encode_images, load_model
 from ..store import code_hash, fingerprint
 from ..world import COLOURS, CONCEPTS, PAPER_CONCEPTS, Scene, render_scene
-from .card import WEIGHTS
 from .classifier import judge, load_classifier
 from .pool import ROTA, training_scene
 from .sampling import draw
@@ -92,7 +91,7 @@ def judged_samples(pipe, net, n: int, colours: bool, guidance: float, seed: int)
     """Draw `n` samples; gives the images, their prompts, and which ones were judged right."""
     rows = sample_prompts(n, colours)
     images = draw(pipe, [row[0] for row in rows], range(seed, seed + n), guidance=guidance)
-    names, hues = judge(net, _to_64(images))
+    names, hues = judge(net, images)
     wanted = [row[2 if colours else 1] for row in rows]
     right = [a == b for a, b in zip(hues if colours else names, wanted, strict=True)]
     return images, rows, right
@@ -168,11 +167,6 @@ def _share(answers: Iterable[bool]) -> float:
     return float(np.mean(list(answers)))
 
 
-def _to_64(images: torch.Tensor) -> torch.Tensor:
-    """The classifier looks at 64 pixels, whatever the model draws."""
-    return images if images.shape[-1] == 64 else F.interpolate(images, (64, 64), mode="area")
-
-
 def report(card: dict) -> str:
     """The gates as a table for the terminal."""
     lines = [f"{'gate':34} {'measured':>9} {'95% interval':>18} {'n':>5} {'asked':>6}"]
@@ -198,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     card = measure(pipe, load_classifier(), args.samples, guidance=args.guidance)
     card["manifest"] = {
         "command": "python -m cdlib.pocket.gates --json",
-        "model": fingerprint(WEIGHTS if args.model == "pocket" else Path(args.model)),
+        "model": fingerprint(POCKET_WEIGHTS if args.model == "pocket" else Path(args.model)),
         "code": code_hash(["cdlib.pocket.gates"]),
         "date": datetime.date.today().isoformat(),
         "seconds": round(time.time() - began, 1),
