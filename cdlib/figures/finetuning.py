@@ -22,6 +22,7 @@ from cdlib.figures import (
     PAGE,
     QUIET,
     RED,
+    YELLOW,
     bare,
     interval,
     outline,
@@ -35,6 +36,12 @@ def tight(fig: Figure) -> Figure:
     """Panels close to one another, for grids of many small pictures."""
     fig.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
     return fig
+
+
+def region_outline(axes: Axes, region: ArrayLike, size: int | None = None) -> None:
+    """The outline of M_pre on axes that show `size` pixels, in another colour than the truth's."""
+    outline(axes, region, colour=INK, line=2.1, size=size)
+    outline(axes, region, colour=YELLOW, line=1.0, size=size)
 
 
 def too_coarse(
@@ -77,8 +84,7 @@ def rectangles(
         show_map(axes[-1, k], frequency[k])
         side = np.asarray(frequency[k]).shape[0]
         for ax, size in [(ax, None) for ax in axes[:-1, k]] + [(axes[-1, k], side)]:
-            outline(ax, m_pre[k], colour=INK, line=1.9, size=size)
-            outline(ax, m_pre[k], colour=RED, line=1.0, size=size)
+            region_outline(ax, m_pre[k], size)
     axes[0, 0].set_ylabel("$M_{pre}$")
     for j in range(draws):
         axes[1 + j, 0].set_ylabel(f"draw {j + 1}")

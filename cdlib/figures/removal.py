@@ -29,15 +29,14 @@ from cdlib.figures import (
     as_picture,
     bare,
     interval,
-    outline,
     panels,
     plt,
     show_image,
 )
 from cdlib.figures.attention import show_map, spotlight, true_outline
-from cdlib.figures.finetuning import tight
+from cdlib.figures.finetuning import region_outline, tight
 
-FOUND = "#d5dae0"  # an object's pixel that the mask has
+FOUND = "#8d99a6"  # an object's pixel that the mask has
 ERRORS = (RED, PINK, ORANGE, BLUE, SKY, GREEN)  # the kinds of error, missed pixels first
 
 
@@ -57,8 +56,7 @@ def removal_steps(
         show_image(axes[0, column], noised[column], title)
         show_image(axes[1, column], guesses[column])
         for ax in axes[:, column]:
-            outline(ax, region, colour=INK, line=1.9, size=side)
-            outline(ax, region, colour=RED, line=1.0, size=side)
+            region_outline(ax, region, side)
     axes[0, 0].set_ylabel("latent")
     axes[1, 0].set_ylabel("estimate")
     return tight(fig)
@@ -74,9 +72,7 @@ def side_by_side(
         for ax, image, region in zip(row, images, regions, strict=True):
             show_image(ax, image)
             if label in outlined:
-                size = as_picture(image).shape[0]
-                outline(ax, region, colour=INK, line=1.9, size=size)
-                outline(ax, region, colour=RED, line=1.0, size=size)
+                region_outline(ax, region, as_picture(image).shape[0])
         row[0].set_ylabel(label)
     return tight(fig)
 
@@ -130,7 +126,7 @@ def difference_and_masks(
     axes["c"].set_title("difference $d$")
     show_image(axes["d"], np.asarray(changed), "$d$ above the cut")
     spotlight(axes["e"], image, mask, "$M$")
-    outline(axes["d"], region, colour=RED, line=1.2)
+    region_outline(axes["d"], region)
     for name in "ce":
         true_outline(axes[name], truth)
     _histogram(axes["h"], difference, region, np.asarray(modes), cut)
@@ -215,9 +211,9 @@ def stage_scores(
     return fig
 
 
-def paint_errors(shape: Sequence[int], hit: ArrayLike, kinds: Sequence[ArrayLike]) -> np.ndarray:
-    """(H, W, 3): white background, found pixels grey, each kind of error in its colour."""
-    picture = np.ones((*shape, 3))
+def paint_errors(image: ArrayLike, hit: ArrayLike, kinds: Sequence[ArrayLike]) -> np.ndarray:
+    """(H, W, 3): the faded image, found pixels grey, each kind of error in its colour."""
+    picture = 0.3 * as_picture(image).mean(2, keepdims=True).repeat(3, axis=2) + 0.7
     picture[np.asarray(hit)] = to_rgb(FOUND)
     for kind, colour in zip(kinds, ERRORS, strict=False):
         picture[np.asarray(kind)] = to_rgb(colour)
@@ -242,10 +238,8 @@ def worst_cases(
         show_image(axes[2, k], removed[k])
         spotlight(axes[3, k], images[k], refined[k])
         truth = np.asarray(truths[k])
-        hit = truth & np.asarray(refined[k])
-        show_image(
-            axes[4, k], paint_errors(truth.shape, hit, [kind[k] for kind in kinds.values()])
-        )
+        hit, wrong = truth & np.asarray(refined[k]), [kind[k] for kind in kinds.values()]
+        show_image(axes[4, k], paint_errors(images[k], hit, wrong))
         for ax in axes[[0, 1, 3], k]:
             true_outline(ax, truth)
     labels = ("image", "$M_{pre}$", "removed", "$M$", "errors")
@@ -269,6 +263,7 @@ def error_budget(shares: Mapping[str, Sequence]) -> Figure:
     ax.set_yticks(range(len(shares)), list(shares))
     ax.tick_params(axis="y", labelcolor=INK)
     ax.invert_yaxis()
+    ax.set_axisbelow(True)
     ax.set(xlabel="pixels, as a share of all pixels of the object", xlim=(0, None))
     ax.grid(axis="y", visible=False)
     return fig
