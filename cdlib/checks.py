@@ -19,8 +19,9 @@ def one_of(parameter: str, value: object, allowed: Iterable[str]) -> str:
 
 def did_you_mean(value: object, names: Iterable[str]) -> str:
     """The sentence " Did you mean 'bird'?", or nothing where no name comes near."""
-    close = difflib.get_close_matches(str(value).lower(), list(names), n=1, cutoff=0.5)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    of_lower = {name.lower(): name for name in names}
+    close = difflib.get_close_matches(str(value).lower(), list(of_lower), n=1, cutoff=0.5)
+    return f" Did you mean {of_lower[close[0]]!r}?" if close else ""
 
 
 def whole_number(parameter: str, value: object, low: int, high: int | None = None) -> int:

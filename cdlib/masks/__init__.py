@@ -1,22 +1,26 @@
-"""From concept attention to masks: thresholds, clean-up, upsampling and the rectangle sampler.
+"""From attention to masks: thresholds, clean-up, upsampling, rectangles, and M by difference.
 
-Pure functions of tensors: no model, no file, no hidden state. Sections named here are those of
-the method description: 3.1 threshold, 3.2 orphan filter, 3.3 post-processing, 3.4 rectangles.
-Maps are (N, h, w) or (h, w); what comes back has the shape and the device of what went in.
+Pure functions of tensors: no model, no file, no hidden state. Sections named here are those of the
+method description: 3.1 threshold, 3.2 orphan filter, 3.3 post-processing, 3.4 rectangles, 5.3
+refinement. Maps are (N, h, w) or (h, w); what comes back is on the device of what went in.
 """
 
 from .binarise import RULES, Thresholds, fit_two_gaussians, preliminary_mask, thresholds
-from .cleanup import UPSAMPLING, fill_and_close, majority_filter, upsample_mask
+from .cleanup import UPSAMPLING, dilate_mask, fill_and_close, majority_filter, upsample_mask
 from .rectangles import sample_rectangle
+from .refinement import difference, refine
 
 __all__ = [
     "RULES",
     "UPSAMPLING",
     "Thresholds",
+    "difference",
+    "dilate_mask",
     "fill_and_close",
     "fit_two_gaussians",
     "majority_filter",
     "preliminary_mask",
+    "refine",
     "sample_rectangle",
     "thresholds",
     "upsample_mask",

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
+from ..checks import whole_number
 from .inputs import as_mask
 
 UPSAMPLING = ("nearest", "bilinear-any")
@@ -37,6 +38,17 @@ def fill_and_close(mask: torch.Tensor) -> torch.Tensor:
         planes[i] = ndimage.binary_fill_holes(ndimage.binary_closing(plane))
     inner = np.ascontiguousarray(planes[:, 1:-1, 1:-1])
     return torch.from_numpy(inner).reshape(mask.shape).to(mask.device)
+
+
+def dilate_mask(mask: torch.Tensor, cells: int) -> torch.Tensor:
+    """Enlarge (..., h, w) masks by `cells` in every direction, diagonals too.
+
+    A generous M_pre helps removal: object cells that it misses are kept, and the inpainter takes
+    them for something to continue (section 9.2, point 5).
+    """
+    mask, cells = as_mask("mask", mask), whole_number("dilate", cells, 0)
+    planes = mask.reshape(-1, 1, *mask.shape[-2:]).float()
+    return (F.max_pool2d(planes, 2 * cells + 1, 1, cells) > 0).reshape(mask.shape)
 
 
 def upsample_mask(mask: torch.Tensor, size: tuple[int, int], mode: str = "nearest") -> torch.Tensor:

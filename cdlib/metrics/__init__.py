@@ -5,7 +5,8 @@ description); per-image values stand beside them. Intervals come from resampling
 takes tensors or arrays of N maps, (N, h, w), and computes in NumPy; no model is imported.
 """
 
-from .images import psnr
+from .boundaries import boundary_f, boundary_f_estimate
+from .images import psnr, ssim
 from .intervals import Estimate, bootstrap_ci, mean_estimate
 from .maps import best_threshold, normalise_maps, per_image_auc, pixel_auc, pixel_auc_estimate
 from .scores import (
@@ -24,6 +25,8 @@ __all__ = [
     "best_grid_iou",
     "best_threshold",
     "bootstrap_ci",
+    "boundary_f",
+    "boundary_f_estimate",
     "confusion",
     "mean_estimate",
     "normalise_maps",
@@ -35,4 +38,5 @@ __all__ = [
     "pooled_scores",
     "psnr",
     "scores_from_confusion",
+    "ssim",
 ]

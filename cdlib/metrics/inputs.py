@@ -26,6 +26,13 @@ def as_masks(name: str, masks: ArrayLike) -> np.ndarray:
     return masks
 
 
+def as_mask_pair(pred: ArrayLike, truth: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    pred, truth = as_masks("pred", pred), as_masks("truth", truth)
+    if pred.shape != truth.shape:
+        raise ValueError(f"pred: shape {pred.shape} differs from truth's {truth.shape}")
+    return pred, truth
+
+
 def to_numpy(values: ArrayLike) -> np.ndarray:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .inputs import as_masks
+from .inputs import as_mask_pair, as_masks
 from .intervals import Estimate, bootstrap_ci
 
 SCORES = ("acc", "iou", "miou")
@@ -15,9 +15,7 @@ def confusion(pred: ArrayLike, truth: ArrayLike) -> np.ndarray:
     """Pixels counted by image, (N, 4) int64: true positive, false positive, false negative, true
     negative. pred, truth: bool (N, H, W).
     """
-    pred, truth = as_masks("pred", pred), as_masks("truth", truth)
-    if pred.shape != truth.shape:
-        raise ValueError(f"pred: shape {pred.shape} differs from truth's {truth.shape}")
+    pred, truth = as_mask_pair(pred, truth)
     cells = (pred & truth, pred & ~truth, ~pred & truth, ~pred & ~truth)
     return np.stack([c.sum((1, 2)) for c in cells], axis=1).astype(np.int64)
 
