@@ -20,8 +20,8 @@ from transformers import CLIPTokenizer
 
 from cdlib.pocket import nets, train, vocabulary
 from cdlib.pocket.card import stale_records
-from cdlib.pocket.checkpoint import Ema, read_log
 from cdlib.pocket.pool import ROTA, Pool, build_pool, draw_caption, training_scene
+from cdlib.training import Ema, read_log
 from cdlib.world import BACKGROUNDS, COLOURS, CONCEPTS, render_scene
 from cdlib.world.backgrounds import PLACES
 

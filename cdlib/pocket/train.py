@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from ..store import fingerprint
-from .checkpoint import Ema, load_checkpoint, read_log, read_settings, save_checkpoint
+from ..training import Ema, load_checkpoint, read_log, read_settings, save_checkpoint
 from .nets import (
     assemble,
     build_scheduler,
