@@ -120,6 +120,13 @@ def object_share(masks: ArrayLike) -> np.ndarray:
     return np.asarray(masks).mean((1, 2))
 
 
+def mean_inside(values: ArrayLike, masks: ArrayLike) -> np.ndarray:
+    """The mean of a map inside each image's mask, (N,); NaN where the mask is empty."""
+    values, masks = np.asarray(values), np.asarray(masks)
+    pairs = zip(values, masks, strict=True)
+    return np.array([one[mask].mean() if mask.any() else np.nan for one, mask in pairs])
+
+
 def colour_contrast(images: ArrayLike, masks: ArrayLike, margin: int) -> np.ndarray:
     """How far the object's mean colour is from that of the `margin` pixels around it, (N,).
 
@@ -172,6 +179,12 @@ def recall(pred: ArrayLike, part: ArrayLike, n_boot: int = 1000, seed: int = 0) 
     if not part.any():
         raise ValueError("part: all of its masks are empty, so there is nothing to recall.")
     return share_of(pred & part, part, n_boot, seed)
+
+
+def recall_per_image(pred: ArrayLike, part: ArrayLike) -> np.ndarray:
+    """The same for each image on its own, (N,); NaN where its `part` is empty."""
+    hit, _, missed, _ = confusion(pred, part).T.astype(float)
+    return np.divide(hit, hit + missed, out=np.full(len(hit), np.nan), where=hit + missed > 0)
 
 
 def leakage(m_hat: ArrayLike, masks: ArrayLike, others: ArrayLike) -> Estimate | None:

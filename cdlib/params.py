@@ -202,7 +202,7 @@ FINETUNING = (
     Parameter(
         "noise",
         "whole",
-        "what is noised in a step with y_b: the whole latent (code) or the rectangle (figure 2)",
+        "what is noised for y_b: the whole latent (code) or the rectangle (paper)",
         choices=("whole", "rectangle"),
     ),
     Parameter("lora_rank", 0, "rank of LoRA's matrices; 0 trains the whole U-Net", 0, 1024),
