@@ -24,7 +24,8 @@ SCHEDULERS = tuple(
 def scheduler_by_name(pipe: StableDiffusionPipeline, name: str) -> SchedulerMixin:
     """A fresh scheduler with the betas and the prediction type of the model's own.
 
-    The grid is that of `cdlib.models.ddim_scheduler`, the paper's: 981, 961, ..., 1 for 50 steps.
+    Steps are spaced as in `cdlib.models.ddim_scheduler`: 981, 961, ..., 1 for 50 steps of DDIM.
+    What diffusers makes of that spacing differs: DPM-Solver and its like take 951, 932, ..., 20.
     ValueError with the nearest right name for one that is not among SCHEDULERS.
     """
     if name not in SCHEDULERS:

@@ -27,7 +27,7 @@ def ssim(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> np.ndarra
     """Structural similarity of each image, (N,) in -1..1 (Wang et al., 2004, their constants).
 
     The mean of the SSIM map over channels and pixels. Without a mask, pixels whose window reaches
-    out of the image are left out, as everywhere else. With one, it is the mean over the mask's
+    out of the image are left out, as in the authors' code. With one, it is the mean over the mask's
     pixels: their windows, 11 pixels wide, also see what is around the mask, and at the image's edge
     its reflection. An empty mask gives NaN. `mean_estimate` puts an interval to it.
 
