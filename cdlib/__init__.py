@@ -11,8 +11,10 @@ parameters before anything heavy is loaded.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib import import_module
+from types import ModuleType
 
 __version__ = "0.1.0"
 
@@ -25,6 +27,9 @@ _ROOM_OF = {
     "glue_again": "results",
     "glue_text": "results",
     "load_results": "results",
+    "load_records": "records",
+    "glue_records": "records",
+    "record_rows": "records",
     "show_figure": "results",
     "render_scene": "world",
     "load_dataset": "datasets",
@@ -33,6 +38,7 @@ _ROOM_OF = {
     "capture_attention": "attention",
     "concept_attention": "attention",
     "token_attention": "attention",
+    "finetune": "finetune",
     "preliminary_mask": "masks",
     "refine": "masks",
     "sample_rectangle": "masks",
@@ -58,3 +64,15 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+class _Cdlib(ModuleType):
+    """The package, where a function is not hidden by the room of its name (`finetune`)."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # importing a room would set it as an attribute here, see the import system's "Submodules"
+        if not (name in _ROOM_OF and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Cdlib

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
-from numbers import Integral
+from numbers import Integral, Real
 
 
 def one_of(parameter: str, value: object, allowed: Iterable[str]) -> str:
@@ -31,3 +32,15 @@ def whole_number(parameter: str, value: object, low: int, high: int | None = Non
         return int(value)
     allowed = f"at least {low}" if high is None else f"from {low} to {high}"
     raise ValueError(f"{parameter}={value!r}: must be a whole number {allowed}.")
+
+
+def real_number(
+    parameter: str, value: object, low: float, high: float = math.inf, above: bool = False
+) -> float:
+    """`value` as a float within [low, high], or (low, high] if `above`; else a ValueError."""
+    fits = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    if fits and low <= value <= high and not (above and value == low):
+        return float(value)
+    least = f"above {low:g}" if above else f"at least {low:g}"
+    allowed = least if math.isinf(high) else f"{least} and at most {high:g}"
+    raise ValueError(f"{parameter}={value!r}: must be a finite number {allowed}.")
