@@ -104,7 +104,7 @@ def code_hash(code: Sequence[Any]) -> str:
             module = _dotted(name, path)
             if module not in digests:
                 source = path.read_text(encoding="utf-8")
-                digests[module] = _source_digest(source)
+                digests[module] = source_hash(source)
                 todo += _imported(source, module, path.name == "__init__.py")
     if not digests:
         return ""
@@ -129,7 +129,7 @@ def _module_name(item: Any) -> str | None:
 
 def _notebook_digest(item: Any) -> str:
     try:
-        return _source_digest(textwrap.dedent(inspect.getsource(item)))
+        return source_hash(textwrap.dedent(inspect.getsource(item)))
     except (OSError, SyntaxError) as error:
         raise ValueError(f"code: cannot read the source of {item!r}; define it with def") from error
 
@@ -182,7 +182,8 @@ def _exists(inner: str, base: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _source_digest(source: str) -> str:
+def source_hash(source: str) -> str:
+    """Hash of Python source, blind to comments, docstrings and layout."""
     return sha256(_meaning(ast.parse(source)).encode()).hexdigest()
 
 

@@ -1,0 +1,49 @@
+"""The stages between the library and the chapters: what takes long, kept in the store.
+
+A stage looks up, or makes, the artifact that belongs to this model, these images and settings.
+Model and images count by their content, wherever they came from:
+
+    images = cdlib.load_dataset("pocket", concept="bird", size=native_size(pipe)).images
+    m_hat = m_hat_artifact(pipe, images, prompt="a photo of a bird", word="bird")
+    m_pre = m_pre_artifact(m_hat)["m_pre"]
+    m_prime = load_m_prime(pipe, m_prime_artifact(pipe, images, m_pre, y_f="a photo of a bird"))
+"""
+
+from cdlib.stages.attention import (
+    m_hat_artifact,
+    m_pre_artifact,
+    profile_artifact,
+    t0_sweep_artifact,
+)
+from cdlib.stages.evaluation import (
+    better_cv2,
+    evaluation_artifact,
+    mask_estimates,
+    removal_estimates,
+)
+from cdlib.stages.finetuning import load_m_prime, m_prime_artifact
+from cdlib.stages.judge import concept_index, seen_objects, seen_odds
+from cdlib.stages.keys import model_fingerprint, native_size, tensor_fingerprint
+from cdlib.stages.removal import removal_artifact
+from cdlib.stages.report import glue_estimate
+
+__all__ = [
+    "better_cv2",
+    "concept_index",
+    "evaluation_artifact",
+    "glue_estimate",
+    "load_m_prime",
+    "m_hat_artifact",
+    "m_pre_artifact",
+    "m_prime_artifact",
+    "mask_estimates",
+    "model_fingerprint",
+    "native_size",
+    "profile_artifact",
+    "removal_artifact",
+    "removal_estimates",
+    "seen_objects",
+    "seen_odds",
+    "t0_sweep_artifact",
+    "tensor_fingerprint",
+]
