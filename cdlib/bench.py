@@ -25,6 +25,7 @@ from PIL import Image
 from cdlib.attention import capture_attention, concept_attention, cross_attention_layers
 from cdlib.checks import whole_number
 from cdlib.datasets import load_dataset
+from cdlib.inpaint import remove
 from cdlib.masks import preliminary_mask
 from cdlib.models import encode_prompts, latent_factor, load_model, prompt_tokens
 from cdlib.world import render_scene
@@ -62,6 +63,11 @@ def run_benchmarks(
             repeats,
         ),
         "attention.streamed_memory": _streamed_memory(pipe, images),
+        "inpaint.removal": _compare(
+            "removing objects in 10 steps, over the same U-Net passes alone",
+            *_removal_and_passes(pipe, images),
+            repeats,
+        ),
         "masks.binarise": _compare(
             "binarising maps by the two-component mixture, over making them from 40 timesteps",
             *_binarise_and_attend(pipe, images),
@@ -147,6 +153,22 @@ def _streamed_memory(pipe: StableDiffusionPipeline, images: torch.Tensor) -> dic
         "what": f"bytes of a running sum, over those of {len(tokens)} tokens in {layers} layers "
         "at 4 timesteps",
     }
+
+
+def _removal_and_passes(
+    pipe: StableDiffusionPipeline, images: torch.Tensor, steps: int = 10
+) -> tuple[Work, Work]:
+    batch, size = len(images), images.shape[-1]
+    side = size // latent_factor(pipe)
+    m_pre = torch.zeros(batch, side, side, dtype=torch.bool)
+    m_pre[:, side // 4 : -side // 4, side // 4 : -side // 4] = True
+    unet_pass = _unet_pass(pipe, batch, size)
+
+    def passes() -> None:
+        for _ in range(steps):
+            unet_pass()
+
+    return lambda: remove(pipe, images, m_pre, steps=steps, batch_size=batch), passes
 
 
 def _binarise_and_attend(pipe: StableDiffusionPipeline, images: torch.Tensor) -> tuple[Work, Work]:
