@@ -18,6 +18,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -136,10 +137,7 @@ def _notebook_digest(item: Any) -> str:
 
 def _files(name: str) -> list[Path]:
     """The source of a module, or of all modules of a package."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        spec = None
+    spec = _find(name)
     if spec is None:
         raise ValueError(f"code: there is no module {name!r}")
     if spec.submodule_search_locations:
@@ -151,7 +149,7 @@ def _files(name: str) -> list[Path]:
 
 def _dotted(name: str, path: Path) -> str:
     """The full name of a file that `_files(name)` found."""
-    spec = importlib.util.find_spec(name)
+    spec = _find(name)
     if not spec.submodule_search_locations:
         return name
     folder = next(d for d in spec.submodule_search_locations if path.is_relative_to(d))
@@ -176,9 +174,20 @@ def _imported(source: str, module: str, is_package: bool) -> Iterator[str]:
 
 
 def _exists(inner: str, base: str) -> bool:
-    spec = importlib.util.find_spec(base)
+    spec = _find(base)
     is_package = spec is not None and spec.submodule_search_locations is not None
-    return is_package and importlib.util.find_spec(inner) is not None
+    return is_package and _find(inner) is not None
+
+
+def _find(name: str) -> ModuleSpec | None:
+    """Where a module is, without importing the packages that it is in, which may take long."""
+    top, *rest = name.split(".")
+    spec = importlib.util.find_spec(top)
+    for part in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{part}", spec.submodule_search_locations)
+    return spec
 
 
 @lru_cache(maxsize=1024)
