@@ -105,8 +105,10 @@ def test_native_size(pipe):
 
 def test_estimates_are_glued_or_said_to_be_missing(monkeypatch):
     said = {}
-    monkeypatch.setattr(stages, "glue", lambda name, value, **more: said.update({name: more}))
-    monkeypatch.setattr(stages, "glue_text", lambda name, text: said.update({name: text}))
+    monkeypatch.setattr(
+        stages.report, "glue", lambda name, value, **more: said.update({name: more})
+    )
+    monkeypatch.setattr(stages.report, "glue_text", lambda name, text: said.update({name: text}))
     stages.glue_estimate("a.b", diagnosis.Estimate.around(0.5, (0.51, 0.52), 1))
     stages.glue_estimate("a.c", None)
     assert said["a.b"]["ci95"] == (0.5, 0.52) and said["a.b"]["n"] == 1
