@@ -37,6 +37,15 @@ PAPER_REFINED = {"acc": 0.924, "iou": 0.636, "miou": 0.774}
 PAPER_CHEST_AUC = 0.796
 # The FID of its samples of birds by concept guidance s (section 4).
 PAPER_FID = {1.0: 9.8, 3.0: 11.3, 7.5: 22.3}
+# What was asked of removal and refinement before they were measured, for each concept c: a
+# result's name to its words and the bound that it should keep.
+REMOVAL_TARGETS = {
+    "m_refined.{c}.gain": ("IoU of M above that of M_pre, points", 15.0, "least"),
+    "removal.{c}.gain.m": ("PSNR of m' above that of m, dB", 3.0, "least"),
+    "removal.{c}.gain.m_crop": ("PSNR of m' above that of M_crop, dB", 0.0, "least"),
+    "removal.{c}.gain.cv2": ("PSNR of m' above that of cv2, dB", 0.0, "least"),
+    "removal.{c}.leakage.m_prime": ("leakage with m'", 0.1, "most"),
+}
 
 
 def score_maps(
@@ -233,17 +242,14 @@ def mean_gain(better: ArrayLike, base: ArrayLike, seed: int = 0) -> Estimate:
 def describe_gain(gain: Estimate, unit: str, up: str = "above", down: str = "below") -> str:
     """A difference in words: its size, its direction and interval, or that it is not certain."""
     low, high = gain.ci95
+    if gain.value == low == high == 0:
+        return "no difference at all"
     inside = f"95% interval {low:+.1f} to {high:+.1f}"
     side = up if gain.value >= 0 else down
     text = f"{abs(gain.value):.1f} {unit} {side}"
     if low <= 0 <= high:
         return f"{text}, though the {inside} holds 0, so that this run cannot tell them apart"
     return f"{text} ({inside})"
-
-
-def verdict(value: float, least: float) -> str:
-    """Whether a number reaches what was asked for, in words."""
-    return "is met" if value >= least else "is missed"
 
 
 def error_kinds(
