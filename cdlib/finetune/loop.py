@@ -13,7 +13,7 @@ import torch
 from cdlib.checks import one_of, real_number, whole_number
 from cdlib.finetune.draws import encode_examples
 from cdlib.finetune.objective import NOISES
-from cdlib.finetune.trainer import PRECISIONS, Losses, Trainer, digest
+from cdlib.finetune.trainer import PRECISIONS, Losses, Trainer, autocast, digest
 from cdlib.models import check_images, encode_prompts, latent_factor
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def finetune(
     flip: learn from mirror images as often.
     lora_rank: None trains all weights; a number trains adapters of that rank on the attention
         layers, merged when a pipeline is asked for.
-    precision: of the U-Net's products. "bf16" takes half the time of "fp32", on recent CPUs too,
+    precision: of the products in U-Net and autoencoder. "bf16" takes half the time of "fp32", on recent CPUs too,
         and needs no care, having the same range; "fp16" is for GPUs without it, with its loss
         scaled. Weights, loss and optimiser are float32 in all three.
     gradient_checkpointing: less memory for a third more time.
@@ -118,7 +118,10 @@ def finetune(
     }
     steps, every = whole_number("steps", steps, 1), whole_number("every", every, 1)
     explodes = real_number("explodes", explodes, 1)
-    prompts = encode_prompts(pipe, [y_b, y_f])
+    with autocast(pipe.device, "fp32"):
+        prompts = encode_prompts(pipe, [y_b, y_f])
+    with autocast(pipe.device, precision):
+        examples = encode_examples(pipe, images, m_pre, flip)
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         nets = (pipe.unet, pipe.vae, pipe.text_encoder)
@@ -126,7 +129,7 @@ def finetune(
         settings["data"] = digest((images, m_pre))
     trainer = Trainer(
         pipe,
-        encode_examples(pipe, images, m_pre, flip),
+        examples,
         prompts,
         settings,
         accumulate=whole_number("accumulate", accumulate, 1),

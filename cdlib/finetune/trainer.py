@@ -90,8 +90,7 @@ class Trainer:
         learned = [weight for weight in self.net.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.AdamW(learned, lr=settings["lr"], fused=True)
         self.ema = Ema(self.net, settings["ema_decay"])
-        self.autocast = PRECISIONS[settings["precision"]]
-        scaled = self.autocast == torch.float16  # whose small gradients would vanish
+        scaled = settings["precision"] == "fp16"  # whose small gradients would vanish
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.kept_step = 0
 
@@ -138,11 +137,9 @@ class Trainer:
         answer = target(self.pipe, draws).to(self.device)
         region, foreground = draws.region.to(self.device), draws.foreground.to(self.device)
         y = self.prompts[foreground.long()]
-        # without its cache, which would outlive the step inside an autocast of the caller's
-        how = {"enabled": self.autocast is not None, "cache_enabled": False}
-        with torch.autocast(self.device.type, self.autocast, **how):
+        with autocast(self.device, told["precision"]):
             said = self.model(z_t, draws.t.to(self.device), encoder_hidden_states=y).sample
-        with torch.autocast(self.device.type, enabled=False):  # nor the caller's
+        with autocast(self.device, "fp32"):
             losses = masked_square(said.float() - answer, region, told["normalise"])
             return foreground, losses, masked_square(answer, region, told["normalise"])
 
@@ -217,6 +214,15 @@ def start_accelerator(pipe: StableDiffusionPipeline) -> Accelerator:
             f"{accelerator.device}; load the model there."
         )
     return accelerator
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """Products in `precision`, whatever the caller's own autocast says.
+
+    Without a cache: inside a caller's autocast it would outlive the step, and with it old weights.
+    """
+    dtype = PRECISIONS[precision]
+    return torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
 
 
 def share_of(batch_size: int, processes: int, accumulate: int) -> int:
