@@ -5,7 +5,7 @@ Everything takes finished maps (N, h, w) and masks (N, H, W) and runs no model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -237,6 +237,11 @@ def pooled_gain(
 def mean_gain(better: ArrayLike, base: ArrayLike, seed: int = 0) -> Estimate:
     """The mean, over images, of how much higher one value is than another of the same image."""
     return mean_estimate(np.asarray(better) - np.asarray(base), seed=seed)
+
+
+def entry_estimate(entry: Mapping | None) -> Estimate | None:
+    """An entry of results.json, or of a record, as the estimate that it was; None stays None."""
+    return entry and Estimate(entry["value"], tuple(entry["ci95"]), entry["n"])
 
 
 def describe_gain(gain: Estimate, unit: str, up: str = "above", down: str = "below") -> str:
