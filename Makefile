@@ -34,9 +34,10 @@ test: $(READY)  ## run every test
 bench: $(READY)  ## measure what the library is faster than, into _build/bench.json
 	@$(RUN) -m cdlib.bench
 
-records: $(READY)  ## measure anew what is too long for a build: the pocket model's gates
+records: $(READY)  ## measure what is too long for a build: the model's gates, then all concepts
 	@$(RUN) -m cdlib.pocket.gates --json cdlib/pocket/weights/gates.json
 	@$(RUN) -m cdlib.pocket.card
+	@$(RUN) -m cdlib.records
 
 environment: $(READY)  ## make the environment and stop
 

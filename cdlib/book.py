@@ -31,7 +31,8 @@ from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
 from cdlib.params import PRESETS, ParameterError, check_parameters
-from cdlib.pocket.card import stale_records
+from cdlib.pocket.card import stale_records as stale_gates
+from cdlib.records import stale_records
 from cdlib.results import (
     gather_results,
     make_record,
@@ -288,7 +289,7 @@ def main(argv: list[str] | None = None) -> int:
     if "seed" in given:
         given["seed"] = _number_or_text(given["seed"])
     started = perf_counter()
-    for reason in stale_records():
+    for reason in (*stale_gates(), *stale_records()):
         print(f"stale: {reason}", file=sys.stderr)
     try:
         made = build_book(only=only, given=given)

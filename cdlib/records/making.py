@@ -1,0 +1,147 @@
+"""Records made: the chapters run for each concept, their numbers written down with what made them.
+
+A record that fits today's code and model is kept, so a run that was stopped goes on where it was;
+what a chapter had already made is in the store, and a fine-tuning goes on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cdlib.book import BookError, run_chapter
+from cdlib.checks import one_of
+from cdlib.files import written_whole
+from cdlib.records.reading import PRESET, RECORDED, ROOT, made_of, read_record, record_path
+from cdlib.world import PAPER_CONCEPTS
+
+LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
+
+
+def make_records(
+    chapters: Iterable[str] = RECORDED,
+    concepts: Iterable[str] = PAPER_CONCEPTS,
+    *,
+    root: Path = ROOT,
+    build: Path | None = None,
+) -> list[Path]:
+    """Make what is missing or stale of these records; gives the files that were written.
+
+    Raises ValueError for a chapter or concept that is not recorded, BookError if a chapter fails.
+    """
+    chapters = [one_of("chapter", chapter, RECORDED) for chapter in chapters]
+    wanted = [
+        (chapter, one_of("concept", concept, PAPER_CONCEPTS))
+        for concept in concepts
+        for chapter in chapters
+    ]
+    if absent := [c for c in chapters if not (root / "notebooks" / f"{c}.ipynb").exists()]:
+        raise BookError(f"there is no notebooks/{absent[0]}.ipynb to record")
+    missing = [one for one in wanted if _is_due(*one, root)]
+    bar = tqdm(missing, desc="records", unit="record", dynamic_ncols=True)
+    written = []
+    for chapter, concept in bar:
+        bar.set_postfix_str(f"{chapter} {concept}")
+        written.append(make_record_of(chapter, concept, root, build or root / "_build"))
+    return written
+
+
+def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
+    """Run a chapter for a concept and write its record; gives the file."""
+    given = {"preset": PRESET, "concept": concept}
+    # Looked at before the run: code that changes while it runs must make the record stale.
+    parts = made_of(chapter, concept, root)
+    commit = _commit(root)
+    executed = build / "records" / concept
+    executed.mkdir(parents=True, exist_ok=True)
+    found = run_chapter(root / "notebooks" / f"{chapter}.ipynb", executed, given, cwd=root)
+    cost = f"chapter.{chapter[:2]}."
+    manifest = {
+        "command": f"python -m cdlib.records --chapter {chapter} --concept {concept}",
+        "commit": commit,
+        "hardware": _hardware(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seconds": found[f"{cost}seconds"]["value"],
+        "libraries": {name: version(name) for name in LIBRARIES},
+        "made_of": parts,
+    }
+    results = {
+        name: record
+        for name, record in sorted(found.items())
+        if record["source"] == "live" and not name.startswith(cost)
+    }
+    path = record_path(chapter, concept, root)
+    text = json.dumps({"manifest": manifest, "results": results}, indent=1, allow_nan=False)
+    with written_whole(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _is_due(chapter: str, concept: str, root: Path) -> bool:
+    record = read_record(chapter, concept, root)
+    return record is None or bool(record.stale)
+
+
+def _commit(root: Path) -> str:
+    """The commit that is checked out, with "+changes" if the code is not as committed."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(
+            ["git", *words], cwd=root, check=True, capture_output=True, text=True
+        ).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "cdlib", "notebooks")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"  # a copy without its history
+
+
+def _hardware() -> str:
+    """The machine in a few words, and the accelerator that device="auto" takes."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    accelerator = "cpu"
+    if torch.cuda.is_available():
+        accelerator = torch.cuda.get_device_name()
+    elif torch.backends.mps.is_available():
+        accelerator = "mps"
+    return f"{platform.machine()}, {cores} cores, {accelerator}"
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m cdlib.records",
+        description="Measure what the book shows of concepts other than the one it is built for.",
+    )
+    parser.add_argument("--chapter", help=f"one of {', '.join(RECORDED)}; otherwise all")
+    parser.add_argument("--concept", help=f"one of {', '.join(PAPER_CONCEPTS)}; otherwise all")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command: 0 when all records fit, 2 for a wrong argument, 1 for what broke."""
+    asked = parse_arguments(argv)
+    chapters = RECORDED if asked.chapter is None else (asked.chapter,)
+    concepts = PAPER_CONCEPTS if asked.concept is None else (asked.concept,)
+    try:
+        written = make_records(chapters, concepts)
+    except (ValueError, BookError) as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
+    kept = len(chapters) * len(concepts) - len(written)
+    for path in written:
+        print(path.relative_to(ROOT))
+    print(f"{len(written)} made, {kept} kept")
+    return 0

@@ -1,0 +1,176 @@
+"""Records as they lie in the repository: read, held against today's code, handed to the prose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+
+from cdlib.checks import one_of
+from cdlib.params import CHAPTERS, check_parameters
+from cdlib.pocket import card
+from cdlib.results import glue, glue_text
+from cdlib.store import code_hash, fingerprint, source_hash
+from cdlib.world import PAPER_CONCEPTS
+
+ROOT = Path(__file__).resolve().parents[2]
+RECORDED = ("03_finetuning", "04_removal")
+PRESET = "book"
+
+# What the numbers come from. Between them these import every room but figures and results, which
+# change how a number is shown and not what it is.
+CODE = (
+    "cdlib.datasets",
+    "cdlib.diagnosis",
+    "cdlib.stages.attention",
+    "cdlib.stages.evaluation",
+    "cdlib.stages.finetuning",
+    "cdlib.stages.removal",
+)
+PARTS = {
+    "model": "another model",
+    "judge": "another judge",
+    "stages": "other code of the stages",
+    "chapter": "other code in the chapter",
+    "settings": "other settings",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one chapter measured for one concept.
+
+    results: name to an entry as in results.json, see `cdlib.results`. manifest: command, commit,
+    hardware, date, seconds, versions, and what `made_of` gives. stale: in words, what has changed
+    since; empty if nothing that matters has.
+    """
+
+    chapter: str
+    concept: str
+    results: dict[str, dict]
+    manifest: dict[str, Any]
+    stale: tuple[str, ...]
+
+
+def load_records(
+    chapter: str, *, live: str, model: str = "pocket", root: Path = ROOT
+) -> dict[str, Record | None]:
+    """The records of the paper's concepts but `live`, the one that this run measures itself.
+
+    None stands for a concept without a record. Records are of the pocket model: with any other,
+    `model` as in the chapter's parameters, there are none.
+    """
+    one_of("chapter", chapter, RECORDED)
+    others = [concept for concept in PAPER_CONCEPTS if concept != live]
+    if model != "pocket":
+        return dict.fromkeys(others)
+    return {concept: read_record(chapter, concept, root) for concept in others}
+
+
+def glue_records(records: Mapping[str, Record | None], *names: str) -> None:
+    """Hand numbers of other concepts to the prose and to results.json, source "recorded".
+
+    names: with {c} for the concept, such as "removal.{c}.psnr.m"; names that no chapter measures
+    live for other concepts than its own. What was not recorded reads so, and is in no results.
+    """
+    for name in names:
+        if "{c}" not in name:
+            raise ValueError(f"name = {name!r} is not allowed: give one with {{c}} in it.")
+        for concept, record in records.items():
+            _glue_one(name.format(c=concept), record)
+
+
+def _glue_one(name: str, record: Record | None) -> None:
+    found = None if record is None else record.results.get(name)
+    if found is None:
+        for key in (name, f"{name}.ci95", f"{name}.n"):
+            glue_text(key, "not recorded")
+        return
+    told = {key: found[key] for key in ("value", "n", "unit", "paper")}
+    ci95 = None if found["ci95"] is None else tuple(found["ci95"])
+    glue(name, **told, ci95=ci95, source="recorded")
+
+
+def record_rows(records: Mapping[str, Record | None]) -> list[dict[str, str]]:
+    """Where the numbers come from, for a table: a row for each concept."""
+    rows = []
+    for concept, record in records.items():
+        told = record.manifest if record else {}
+        state = "not recorded: make records"
+        if record:
+            stale = f"stale: made with {' and '.join(record.stale)}"
+            state = stale if record.stale else "up to date"
+        rows.append(
+            {
+                "concept": concept,
+                "command": told.get("command", ""),
+                "commit": told.get("commit", "")[:10],
+                "hardware": told.get("hardware", ""),
+                "date": told.get("date", ""),
+                "seconds": f"{told['seconds']:.0f}" if record else "",
+                "state": state,
+            }
+        )
+    return rows
+
+
+def stale_records(root: Path = ROOT) -> list[str]:
+    """A line for every record that speaks of another model or of code that has since changed."""
+    lines = []
+    for chapter in RECORDED:
+        for concept in PAPER_CONCEPTS:
+            record = read_record(chapter, concept, root)
+            if record and record.stale:
+                made = f"the record of {chapter} for {concept!r} was made with "
+                lines.append(f"{made}{' and '.join(record.stale)}: make records")
+    return lines
+
+
+def record_path(chapter: str, concept: str, root: Path = ROOT) -> Path:
+    """Where the record is, or would be."""
+    return root / "book" / "records" / chapter / f"{concept}.json"
+
+
+def read_record(chapter: str, concept: str, root: Path = ROOT) -> Record | None:
+    """The record of a chapter for a concept, None if there is none."""
+    path = record_path(chapter, concept, root)
+    if not path.exists():
+        return None
+    said = json.loads(path.read_text(encoding="utf-8"))
+    then, now = said["manifest"]["made_of"], made_of(chapter, concept, root)
+    stale = tuple(words for part, words in PARTS.items() if then.get(part) != now[part])
+    return Record(chapter, concept, said["results"], said["manifest"], stale)
+
+
+def made_of(chapter: str, concept: str, root: Path = ROOT) -> dict[str, Any]:
+    """All that a record depends on: a change in any part of it makes the record stale."""
+    return {
+        "model": fingerprint(card.WEIGHTS),
+        "judge": fingerprint(card.WEIGHTS / "classifier.safetensors"),
+        "stages": code_hash(CODE),
+        "chapter": _chapter_hash(root / "notebooks" / f"{chapter}.ipynb"),
+        "settings": _settings(chapter, concept),
+    }
+
+
+def _settings(chapter: str, concept: str) -> dict[str, Any]:
+    """The chapter's parameters as the record is made with; on which device is in the manifest."""
+    one_of("chapter", chapter, CHAPTERS)
+    found = vars(check_parameters({"preset": PRESET, "concept": concept}, chapter))
+    return {name: value for name, value in found.items() if name != "device"}
+
+
+def _chapter_hash(notebook: Path) -> str:
+    """Hash of a chapter's code but for its parameters, which count as settings, and its figures."""
+    cells = nbformat.read(notebook, as_version=4).cells
+    code = [
+        cell.source
+        for cell in cells
+        if cell.cell_type == "code"
+        and not {"parameters", "hide-input"} & set(cell.metadata.get("tags", []))
+    ]
+    return source_hash("\n".join(code))
