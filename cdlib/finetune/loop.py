@@ -83,9 +83,9 @@ def finetune(
     flip: learn from mirror images as often.
     lora_rank: None trains all weights; a number trains adapters of that rank on the attention
         layers, merged when a pipeline is asked for.
-    precision: of the products in U-Net and autoencoder. "bf16" takes half the time of "fp32", on recent CPUs too,
-        and needs no care, having the same range; "fp16" is for GPUs without it, with its loss
-        scaled. Weights, loss and optimiser are float32 in all three.
+    precision: of the products in U-Net and autoencoder. "bf16" takes half the time of "fp32", on
+        recent CPUs too, and needs no care, having the same range; "fp16" is for GPUs without it,
+        with its loss scaled. Weights, loss and optimiser are float32 in all three.
     gradient_checkpointing: less memory for a third more time.
     ema_decay: of the weights' moving average, whose warm-up starts anew with this run: the paper's
         .9999 with the warm-up of the model it starts from would lag by ten thousand steps.

@@ -94,7 +94,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=scaled)
         self.kept_step = 0
 
-    @torch.enable_grad()
     def step(self, number: int) -> Losses:
         """Learn from batch `number`; gives what it cost.
 
@@ -102,14 +101,8 @@ class Trainer:
         or the loss explodes.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        sums = torch.zeros(2, 3, device=self.device)  # as in Losses, with what zeros would cost
-        for turn in range(self.accumulate):
-            last = turn + 1 == self.accumulate
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                foreground, losses, blank = self._losses(number, turn)
-                self.scaler.scale(losses.mean() / self.accumulate).backward()
-            told = torch.stack([torch.ones_like(blank), losses.detach(), blank], 1)
-            sums += torch.stack([told[~foreground].sum(0), told[foreground].sum(0)])
+        with torch.enable_grad(), autocast(self.device, "fp32"):  # whatever the caller's are
+            sums = self._gradients(number)
         (n_b, sum_b, blank_b), (n_f, sum_f, blank_f) = self.accelerator.reduce(sums, "sum").tolist()
         cost = Losses(int(n_f), sum_f, int(n_b), sum_b)
         self._check_loss(number, cost.mean, (blank_f + blank_b) / (n_f + n_b))
@@ -118,6 +111,22 @@ class Trainer:
         self.scaler.update()
         self.ema.update(self.net)
         return cost
+
+    def _gradients(self, number: int) -> torch.Tensor:
+        """Gradients of the batch's mean loss, over all passes and processes.
+
+        Gives, of this process's draws under y_b and y_f, (2, 3): how many, the sum of their losses,
+        and the sum of what zeros for an answer would cost.
+        """
+        sums = torch.zeros(2, 3, device=self.device)
+        for turn in range(self.accumulate):
+            last = turn + 1 == self.accumulate
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                foreground, losses, blank = self._losses(number, turn)
+                self.scaler.scale(losses.mean() / self.accumulate).backward()
+            told = torch.stack([torch.ones_like(blank), losses.detach(), blank], 1)
+            sums += torch.stack([told[~foreground].sum(0), told[foreground].sum(0)])
+        return sums
 
     def _losses(self, number: int, turn: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """This process's share of a pass: whether foreground, loss, and loss of answering zeros."""
@@ -139,9 +148,8 @@ class Trainer:
         y = self.prompts[foreground.long()]
         with autocast(self.device, told["precision"]):
             said = self.model(z_t, draws.t.to(self.device), encoder_hidden_states=y).sample
-        with autocast(self.device, "fp32"):
-            losses = masked_square(said.float() - answer, region, told["normalise"])
-            return foreground, losses, masked_square(answer, region, told["normalise"])
+        losses = masked_square(said.float() - answer, region, told["normalise"])
+        return foreground, losses, masked_square(answer, region, told["normalise"])
 
     def _check_loss(self, number: int, loss: float, blank: float) -> None:
         if not math.isfinite(loss):
