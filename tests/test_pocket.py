@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
@@ -144,6 +144,8 @@ def test_captions_speak_of_facts_alone():
         "a photo of a red boat and a brown dog in the snow",
         "a dog and a boat",
     }
+    told = [caption for caption in captions.elements() if caption]
+    assert np.mean([" and " not in caption for caption in told]) == pytest.approx(0.25, abs=0.03)
     assert "background" not in words
     empty = draw_caption({"objects": [], "place": "sea"}, np.random.default_rng(1))
     assert empty in ("", "the sea", "a photo of the sea")
@@ -182,6 +184,17 @@ def test_words_are_looked_up_on_the_way_up_only():
     for name in across:
         module = unet.get_submodule(name)
         assert module.is_cross_attention and module.inner_dim // module.heads == 32
+
+
+def test_schedule_is_the_cosine_one_with_four_times_the_signal():
+    def odds(scheduler):
+        abar = scheduler.alphas_cumprod.double()[:-1]  # the last is all but nothing
+        return abar / (1 - abar)
+
+    plain = odds(DDIMScheduler(beta_schedule="squaredcos_cap_v2"))
+    assert (odds(nets.build_scheduler()) / plain - 4).abs().max() < 0.01
+    same = DDIMScheduler(trained_betas=nets.shifted_cosine(cells=32))
+    torch.testing.assert_close(odds(same), plain, rtol=1e-3, atol=1e-6)
 
 
 def test_denoiser_hears_words(tokenizer):
@@ -354,7 +367,7 @@ def test_export_is_a_plain_pipeline(exported):
     pipe = StableDiffusionPipeline.from_pretrained(folder, dtype=torch.float32)
     assert pipe.vae.config.scaling_factor == 0.8125
     assert pipe.scheduler.config.prediction_type == "v_prediction"
-    assert pipe.scheduler.config.beta_schedule == "squaredcos_cap_v2"
+    torch.testing.assert_close(pipe.scheduler.betas, nets.build_scheduler().betas)
     torch.testing.assert_close(pipe.unet.conv_in.weight, model.unet.conv_in.weight)
     see_two_steps(pipe)
 

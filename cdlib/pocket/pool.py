@@ -3,9 +3,9 @@
 Three parts, in this order: everyday scenes (the paper's four concepts drawn twice as often as the
 other four), empty places, radiographs. A part's captions are drawn anew at every step.
 
-Every other everyday scene is asked for two objects. Only where two are in one picture and both in
-its caption must the model find out which word is which: with few such scenes, "bird" lights up on
-the car beside the bird as well.
+Every other everyday scene is asked for two objects. Only where two are in one picture must the
+model find out which word is which: with few such scenes, or with captions that always name both,
+"bird" lights up on the car beside the bird as well.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from ..world import CONCEPTS, PAPER_CONCEPTS, Scene, describe, render_scene
 
 EMPTY = 0.10  # share of captions left empty, for guidance
 BARE = 0.15  # share of captions without "a photo of"
+ONE = 0.25  # share of captions that name one object where there are more
 ROTA = (*CONCEPTS, *PAPER_CONCEPTS)
 
 
@@ -46,7 +47,10 @@ def draw_caption(facts: dict, rng: np.random.Generator) -> str:
         return ""
     if "caption" in facts:
         return facts["caption"]
-    text = describe(rng, [tuple(pair) for pair in facts["objects"]], facts["place"])
+    objects = [tuple(pair) for pair in facts["objects"]]
+    if len(objects) > 1 and rng.random() < ONE:
+        objects = [objects[rng.integers(len(objects))]]
+    text = describe(rng, objects, facts["place"])
     return text.removeprefix("a photo of ") if rng.random() < BARE else text
 
 
