@@ -18,7 +18,7 @@ from cdlib.store import code_hash, fingerprint, source_hash
 from cdlib.world import PAPER_CONCEPTS
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDED = ("03_finetuning", "04_removal")
+RECORDED = ("04_removal",)  # chapters that show other concepts than their own
 PRESET = "book"
 
 # What the numbers come from. Between them these import every room but figures and results, which
