@@ -116,7 +116,7 @@ def growth(samples: Mapping[str, ArrayLike], steps: Sequence[int]) -> Figure:
     samples: prompt to (len(steps), n, 3, H, W).
     """
     n = len(next(iter(samples.values()))[0])
-    fig, axes = panels(n * len(samples), len(steps), extra=0.3)
+    fig, axes = panels(n * len(samples), len(steps), width=0.8 * PAGE, extra=0.3)
     for block, (prompt, drawn) in enumerate(samples.items()):
         for row, column in np.ndindex(n, len(steps)):
             show_image(axes[block * n + row, column], drawn[column][row])

@@ -45,20 +45,24 @@ def removal_steps(
     guesses: Sequence[ArrayLike],
     titles: Sequence[str],
     region: ArrayLike,
+    ends: tuple[ArrayLike, ArrayLike],
 ) -> Figure:
     """Above, what the latent shows on the way; below, the clean picture that the model sees in it.
 
-    region: (h, w), the cells that the model paints, outlined.
+    region: (h, w), the cells that the model paints, outlined. ends: image and clean plate, which
+    stand at the left, apart.
     """
-    fig, axes = panels(2, len(noised), extra=0.25)
+    fig, axes = panels(2, len(noised) + 1, extra=0.42)
     side = as_picture(noised[0]).shape[0]
-    for column, title in enumerate(titles):
-        show_image(axes[0, column], noised[column], title)
-        show_image(axes[1, column], guesses[column])
-        for ax in axes[:, column]:
-            region_outline(ax, region, side)
-    axes[0, 0].set_ylabel("latent")
-    axes[1, 0].set_ylabel("estimate")
+    for ax, picture, title in zip(axes[:, 0], ends, ("image", "clean plate"), strict=True):
+        show_image(ax, picture, title)
+    for column, title in enumerate(titles, start=1):
+        show_image(axes[0, column], noised[column - 1], title)
+        show_image(axes[1, column], guesses[column - 1])
+    for ax in [axes[0, 0], *axes[:, 1:].flat]:
+        region_outline(ax, region, side)
+    axes[0, 1].set_ylabel("latent")
+    axes[1, 1].set_ylabel("estimate")
     return tight(fig)
 
 
