@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +24,7 @@ from PIL import Image
 from cdlib.attention import capture_attention, concept_attention, cross_attention_layers
 from cdlib.checks import whole_number
 from cdlib.datasets import load_dataset
+from cdlib.files import written_whole
 from cdlib.inpaint import remove
 from cdlib.masks import preliminary_mask
 from cdlib.models import encode_prompts, latent_factor, load_model, prompt_tokens
@@ -195,11 +195,9 @@ def _png(pixels: np.ndarray) -> bytes:
 
 
 def write_benchmarks(results: dict[str, dict], path: Path) -> None:
-    """Written aside and moved, so that a reader never meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_text(json.dumps(results, indent=2) + "\n")
-    os.replace(aside, path)
+    """A reader never meets half a file."""
+    with written_whole(path) as aside:
+        aside.write_text(json.dumps(results, indent=2) + "\n")
 
 
 def main(arguments: list[str] | None = None) -> None:

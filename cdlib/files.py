@@ -16,12 +16,12 @@ def written_whole(path: Path | str) -> Iterator[Path]:
             aside.write_text("{}")
 
     Until then, and for good if the block raises, `path` is what it was. Its folder is made if need
-    be. Two writers at once do not meet: each has a path of its own, and the last one stays.
+    be. What a killed writer leaves beside it, the next one overwrites.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix comes last: some writers, Pillow's and pandas', choose the format by it.
-    aside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    aside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         yield aside
         sync(aside)

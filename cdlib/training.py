@@ -7,12 +7,13 @@ metadata, as JSON, how far the run is, its log and the settings it was begun wit
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+
+from cdlib.files import written_whole
 
 
 class Ema:
@@ -67,10 +68,9 @@ def save_checkpoint(
     told["settings"] = json.dumps(settings)
     if scaler is not None:
         told["scaler"] = json.dumps(scaler.state_dict())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".part")
-    save_file({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, aside, metadata=told)
-    os.replace(aside, path)
+    tensors = {k: v.detach().contiguous().cpu() for k, v in tensors.items()}
+    with written_whole(path) as aside:
+        save_file(tensors, aside, metadata=told)
 
 
 def load_checkpoint(

@@ -49,6 +49,9 @@ def test_a_kill_leaves_what_was_there(tmp_path):
     writer.send_signal(signal.SIGKILL)
     writer.wait()
     assert path.read_text() == "old"
+    with written_whole(path) as aside:
+        aside.write_text("new")
+    assert path.read_text() == "new" and names_in(tmp_path) == ["a.json"]
 
 
 def test_a_block_that_writes_nothing_is_told(tmp_path):

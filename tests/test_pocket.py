@@ -287,7 +287,7 @@ def test_autoencoder_resumes_bit_by_bit_past_a_torn_file(pool, tmp_path):
     for _ in range(3):  # one step past the checkpoint, lost
         next(loop)
     loop.close()
-    torn = tmp_path / "broken" / "vae.part"
+    torn = tmp_path / "broken" / ".vae.part.safetensors"
     torn.write_bytes(b"half a checkpoint")
     train.last(train.train_vae(pool, tmp_path / "broken", **how))
     assert not torn.exists()

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
+from ..files import written_whole
 from ..store import code_hash
 from ..world import CONCEPTS, PAPER_CONCEPTS, Scene, describe, render_scene
 
@@ -90,7 +91,6 @@ def build_pool(
             images, told = zip(*executor.map(_render, jobs, chunksize=200), strict=True)
         stack = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous()
         save_file({"images": stack}, pixels)
-        aside = facts.with_suffix(".part")
-        aside.write_text(json.dumps(told))
-        aside.replace(facts)  # last: a pool is whole once its facts are there
+        with written_whole(facts) as aside:  # last: a pool is whole once its facts are there
+            aside.write_text(json.dumps(told))
     return Pool(load_file(pixels)["images"], json.loads(facts.read_text()), stem)

@@ -25,6 +25,7 @@ from diffusers.models.attention_processor import AttnProcessor
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from ..files import written_whole
 from ..store import fingerprint
 from ..training import Ema, load_checkpoint, read_log, read_settings, save_checkpoint
 from .nets import (
@@ -147,9 +148,8 @@ def pool_latents(vae, pool: Pool, folder: Path, device="cpu") -> tuple[torch.Ten
     cache = folder / f"latents-{pool.name}-{made_by}.safetensors"
     if not cache.exists():
         means, deviations = encode_pool(vae, pool, device)
-        aside = cache.with_suffix(".part")
-        save_file({"means": means, "deviations": deviations}, aside)
-        aside.replace(cache)
+        with written_whole(cache) as aside:
+            save_file({"means": means, "deviations": deviations}, aside)
     kept = load_file(cache)
     return kept["means"], kept["deviations"]
 
