@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +152,16 @@ def made_of(chapter: str, concept: str, root: Path = ROOT) -> dict[str, Any]:
     return {
         "model": fingerprint(card.WEIGHTS),
         "judge": fingerprint(card.WEIGHTS / "classifier.safetensors"),
-        "stages": code_hash(CODE),
+        "stages": _code(),
         "chapter": _chapter_hash(root / "notebooks" / f"{chapter}.ipynb"),
         "settings": _settings(chapter, concept),
     }
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Hash of the code that this process runs, which does not change on the way."""
+    return code_hash(CODE)
 
 
 def _settings(chapter: str, concept: str) -> dict[str, Any]:
