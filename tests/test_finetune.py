@@ -242,6 +242,14 @@ def test_two_passes_of_eight_are_a_batch_of_sixteen(pipe):
         assert (a.loss, a.loss_f) == pytest.approx((b.loss, b.loss_f), rel=1e-4)
     a, b = (states[-1].pipeline(ema=False).unet.state_dict() for states in (whole, parts))
     assert_close(a, b, rtol=1e-3, atol=2e-4)
+    # AdamW would take the same steps with gradients twice as large, so look at these as well
+    a, b = (gradients(run(pipe, batch_size=16, accumulate=n)[0]) for n in (1, 2))
+    assert_close(a, b, rtol=1e-3, atol=1e-6)
+
+
+def gradients(state: FinetuneState) -> dict[str, torch.Tensor]:
+    """Those of the last step."""
+    return {name: weight.grad for name, weight in state._trainer.net.named_parameters()}
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(pipe):
@@ -269,10 +277,12 @@ def test_lower_precision_stays_near_float32(pipe, precision):
     assert sum(not torch.equal(before[name], after[name]) for name in before) > 0.9 * len(before)
 
 
-def test_the_callers_autocast_and_no_grad_do_not_leak_in(pipe):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_callers_autocast_and_no_grad_do_not_leak_in(pipe, precision):
+    outside = run(pipe, steps=3, precision=precision)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        inside = run(pipe, steps=3)
-    assert [s.loss for s in inside] == [s.loss for s in run(pipe, steps=3)]
+        inside = run(pipe, steps=3, precision=precision)
+    assert [s.loss for s in inside] == [s.loss for s in outside]
 
 
 def test_states_are_means_since_the_one_before(pipe):
