@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -191,7 +192,8 @@ def test_results_say_what_both_models_paint(executed):
 
 def test_fine_tuning_that_was_done_is_not_done_again(executed, model, monkeypatch):
     given, _, folder = executed
-    monkeypatch.setattr("cdlib.stages.finetuning.finetune", lambda *_, **__: pytest.fail("again"))
+    loop = sys.modules[stages.m_prime_artifact.__globals__["finetune"].__module__]
+    monkeypatch.setattr(loop, "Trainer", lambda *_, **__: pytest.fail("made again"))
     pipe, concept = load_model(model, device="cpu"), given.get("concept", "bird")
     data = load_dataset("pocket", concept, "train", limit=given["n_train"])
     y_f, store = f"a photo of a {concept}", Store(folder)
