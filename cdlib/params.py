@@ -36,7 +36,8 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "n_train": 16,
         "finetune_steps": 24,
         "batch_size": 8,
-        "learning_rate": 1e-4,
+        "learning_rate": 5e-4,
+        "mean_over": "region",
     },
     "book": {
         "model": "pocket",
@@ -47,7 +48,8 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "n_train": 160,
         "finetune_steps": 480,
         "batch_size": 16,
-        "learning_rate": 1e-4,
+        "learning_rate": 5e-4,
+        "mean_over": "region",
     },
     # Steps of fine-tuning are nowhere given: "one day" on two GPUs is of this order.
     "paper": {
@@ -60,6 +62,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "finetune_steps": 50_000,
         "batch_size": 8,
         "learning_rate": 1e-4,
+        "mean_over": "all",
     },
 }
 
@@ -204,6 +207,13 @@ FINETUNING = (
         "whole",
         "what is noised for y_b: the whole latent (code) or the rectangle (paper)",
         choices=("whole", "rectangle"),
+    ),
+    Parameter(
+        "mean_over",
+        "auto",
+        "cells in the loss's mean: all (code) or the region that counts; auto takes the preset's",
+        choices=("auto", "all", "region"),
+        preset=True,
     ),
     Parameter("lora_rank", 0, "rank of LoRA's matrices; 0 trains the whole U-Net", 0, 1024),
 )

@@ -204,8 +204,9 @@ def test_fine_tuning_that_was_done_is_not_done_again(executed, model, monkeypatc
     m_pre = preliminary_mask(made["m_hat"], given.get("rule", "gmm"))
     made = stages.m_prime_artifact(
         pipe, data.images, m_pre, y_f=y_f, p=given.get("p_foreground", 0.5),
-        steps=given["finetune_steps"], batch_size=given["batch_size"], lr=1e-4, rectangles=1,
-        noise=given.get("noise", "whole"), lora_rank=given.get("lora_rank"), store=store,
+        steps=given["finetune_steps"], batch_size=given["batch_size"], lr=5e-4, rectangles=1,
+        noise=given.get("noise", "whole"), lora_rank=given.get("lora_rank"), normalise=True,
+        store=store,
     )  # fmt: skip
     assert len(made["sample_steps"]) == len(made["samples_f"]) == len(made["samples_b"])
 
