@@ -21,6 +21,16 @@ SPOKEN = {
     r"m_pre\.(\w+)\.acc": "{0}: coarse mask, accuracy",
     r"m_pre\.(\w+)\.iou": "{0}: coarse mask, IoU",
     r"m_pre\.(\w+)\.miou": "{0}: coarse mask, mIoU",
+    r"removal\.(\w+)\.psnr\.m": "{0} removed before fine-tuning: PSNR",
+    r"removal\.(\w+)\.psnr\.m_prime": "{0} removed after fine-tuning: PSNR",
+    r"removal\.(\w+)\.psnr\.m_crop": "{0} covered with a mirrored piece: PSNR",
+    r"removal\.(\w+)\.psnr\.cv2": "{0} removed by OpenCV: PSNR",
+    r"removal\.(\w+)\.leakage\.m": "{0} removed before fine-tuning: still seen",
+    r"removal\.(\w+)\.leakage\.m_prime": "{0} removed after fine-tuning: still seen",
+    r"m_crop\.(\w+)\.iou": "{0}: mask by the mirrored piece, IoU",
+    r"m_refined\.(\w+)\.acc": "{0}: refined mask, accuracy",
+    r"m_refined\.(\w+)\.iou": "{0}: refined mask, IoU",
+    r"m_refined\.(\w+)\.miou": "{0}: refined mask, mIoU",
 }
 GATES = {r"pocket\.m_hat\.(\w+)\.auc": "attention to “{0}”: AUC"}
 COST = r"chapter\.\d\d\.(seconds|peak_rss_mb)"
