@@ -102,7 +102,7 @@ def test_killed_while_it_saves_it_goes_on_to_the_same_bits(folder, tmp_path, opt
     killed = subprocess.run(
         [sys.executable, script(tmp_path, KILLED), folder,
          json.dumps(told(checkpoint=str(broken), **how))],
-        env=environment(), capture_output=True, text=True, timeout=300,
+        env=environment(), capture_output=True, text=True, timeout=540,
     )  # fmt: skip
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert killed.stdout.split() == ["2"] and (tmp_path / ".broken.part.safetensors").exists()
@@ -189,7 +189,7 @@ def test_two_processes_learn_what_one_does(folder, tmp_path):
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
-        said, _ = launched.communicate(timeout=300)
+        said, _ = launched.communicate(timeout=540)
     finally:
         if launched.poll() is None:
             os.killpg(launched.pid, signal.SIGKILL)  # both workers, too
