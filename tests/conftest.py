@@ -12,6 +12,8 @@ import pytest
 
 from cdlib.params import parameters_cell
 
+pytest.register_assert_rewrite("held")
+
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = {"name": "python3", "display_name": "Python 3", "language": "python"}
 
@@ -72,3 +74,31 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
         notebooks, "02_attention", [("code", glued), ("code", drawn), ("markdown", counts)]
     )
     return root
+
+
+@pytest.fixture
+def closed_figures():
+    """No figure stays open after a test that draws."""
+    yield
+    from matplotlib import pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture(scope="session")
+def clueless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model of the shipped one's shape that knows nothing: its weights are random.
+
+    A chapter has to hold for whatever its numbers turn out to be.
+    """
+    import torch
+
+    from cdlib.pocket import nets
+    from cdlib.pocket.vocabulary import build_tokenizer
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    words = build_tokenizer()
+    parts = nets.build_vae(), nets.build_text_encoder(words), words, nets.build_unet()
+    nets.assemble(*parts).save_pretrained(folder, safe_serialization=True)
+    return folder

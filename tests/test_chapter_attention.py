@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 import torch
+from held import ChapterHolds, Run, run_oddly
 from scipy.stats import spearmanr
 from tiny import pocket_shaped
 
@@ -21,12 +18,9 @@ from cdlib.datasets import load_dataset
 from cdlib.masks import preliminary_mask
 from cdlib.metrics import pixel_auc
 from cdlib.models import load_model
-from cdlib.pocket import nets
-from cdlib.pocket.vocabulary import build_tokenizer
-from cdlib.results import gather_results, titled_figures
+from cdlib.results import gather_results
 from cdlib.store import Store
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "02_attention.ipynb"
 PROMPT = {"prompt": "a photo of a bird", "word": "bird"}
 
 
@@ -225,20 +219,6 @@ def test_leakage_compares_other_objects_with_the_background():
 # -------------------------------------------------------------------------------- the chapter
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A folder with a model of the shipped one's shape that knows nothing: its weights are random.
-
-    The chapter has to hold for whatever its numbers turn out to be.
-    """
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    words = build_tokenizer()
-    parts = nets.build_vae(), nets.build_text_encoder(words), words, nets.build_unet()
-    nets.assemble(*parts).save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
 CASES = {
     "none of the four": {"concept": "fish", "n_images": 5, "steps": 6, "seed": 2},
     "as little as can be": {"n_images": 1, "steps": 1, "rule": "percentile", "difficulty": 1.0},
@@ -246,31 +226,13 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
-def executed(request, model, tmp_path_factory):
-    """The chapter run with odd parameters: (parameters, notebook, folder of its artifacts)."""
-    folder = tmp_path_factory.mktemp("chapter")
-    given = {"preset": "quick", "model": str(model), "device": "cpu", **request.param}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CDLIB_STORE", str(folder / "store"))
-        papermill.execute_notebook(NOTEBOOK, folder / "out.ipynb", given, progress_bar=False)
-    return given, nbformat.read(folder / "out.ipynb", as_version=4), folder / "store"
+def executed(request, clueless, tmp_path_factory) -> Run:
+    return run_oddly("02_attention", clueless, tmp_path_factory.mktemp("chapter"), request.param)
 
 
-def outputs(notebook):
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
-def test_chapter_says_nothing_on_stderr(executed):
-    said = [o.text for o in outputs(executed[1]) if o.get("name") == "stderr"]
-    assert not said
-
-
-def test_every_number_in_the_prose_is_glued(executed):
-    said = [output.get("metadata", {}).get("scrapbook", {}) for output in outputs(executed[1])]
-    glued = {one["name"] for one in said if one}
-    prose = "\n".join(c.source for c in executed[1].cells if c.cell_type == "markdown")
-    asked = set(re.findall(r"\{glue:text\}`([^`]+)`", prose))
-    assert asked and asked <= glued, asked - glued
+class TestChapter(ChapterHolds):
+    name, figures = "02_attention", 12
+    typed = frozenset({"0.5"})  # the AUC of chance
 
 
 def test_results_have_every_concept_with_its_interval(executed):
@@ -286,22 +248,13 @@ def test_results_have_every_concept_with_its_interval(executed):
     assert found["m_hat.bird.auc"]["paper"] == 0.971
 
 
-def test_figures_are_numbered_captioned_and_described(executed):
-    figures = [f for cell in executed[1].cells for f in titled_figures(cell)]
-    assert len(figures) == len({f["name"] for f in figures}) == 12
-    prose = "\n".join(c.source for c in executed[1].cells)
-    for name in re.findall(r"\{numref\}`(fig-[a-z0-9-]+)`", prose):
-        assert name in {f["name"] for f in figures}
-    assert all(len(f["alt"]) > 30 and len(f["caption"]) > 60 for f in figures)
-
-
-def test_artifacts_of_a_run_serve_the_next(executed, model, monkeypatch):
+def test_artifacts_of_a_run_serve_the_next(executed, clueless, monkeypatch):
     given, notebook, folder = executed
     monkeypatch.setattr(
         "cdlib.attention.profile.concept_attention", lambda *_, **__: pytest.fail("made again")
     )
     before = sorted(path.name for path in folder.iterdir())
-    pipe, concept = load_model(model, device="cpu"), given.get("concept", "bird")
+    pipe, concept = load_model(clueless, device="cpu"), given.get("concept", "bird")
     data = load_dataset(
         "pocket", concept, limit=given["n_images"], difficulty=given.get("difficulty", 0.3)
     )
@@ -317,11 +270,3 @@ def test_artifacts_of_a_run_serve_the_next(executed, model, monkeypatch):
     whole = m_pre.repeat_interleave(4, 1).repeat_interleave(4, 2)
     right = (whole == data.masks).double().mean().item()
     assert found[f"m_pre.{concept}.acc"]["value"] == pytest.approx(right)
-
-
-def test_prose_types_no_results():
-    """Numbers with a decimal point come from the run, or from the library's table of the paper."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    prose = [c.source for c in notebook.cells if c.cell_type == "markdown"]
-    typed = [m for text in prose for m in re.findall(r"\d+\.\d+", re.sub(r"`[^`]*`", "", text))]
-    assert set(typed) <= {"0.5"}, typed  # the AUC of chance

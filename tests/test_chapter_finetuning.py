@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from pathlib import Path
 
-import nbformat
 import numpy as np
 import pandas as pd
-import papermill
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from held import ChapterHolds, Run, run_oddly
 
 from cdlib import diagnosis, stages
 from cdlib.datasets import load_dataset
@@ -20,18 +16,10 @@ from cdlib.figures import finetuning as draw
 from cdlib.masks import preliminary_mask
 from cdlib.metrics import Estimate, pooled_scores
 from cdlib.models import load_model
-from cdlib.pocket import nets
-from cdlib.pocket.vocabulary import build_tokenizer
-from cdlib.results import gather_results, titled_figures
+from cdlib.results import gather_results
 from cdlib.store import Store
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "03_finetuning.ipynb"
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 # ---------------------------------------------------------------------------------- diagnosis
@@ -115,20 +103,6 @@ def test_sweep_is_drawn_scale_by_scale():
 # -------------------------------------------------------------------------------- the chapter
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A folder with a model of the shipped one's shape that knows nothing: its weights are random.
-
-    The chapter has to hold for whatever its numbers turn out to be.
-    """
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    words = build_tokenizer()
-    parts = nets.build_vae(), nets.build_text_encoder(words), words, nets.build_unet()
-    nets.assemble(*parts).save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
 FEW = {"finetune_steps": 2, "batch_size": 2}
 CASES = {
     "none of the four": {
@@ -143,40 +117,12 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
-def executed(request, model, tmp_path_factory):
-    """The chapter run with odd parameters: (parameters, notebook, folder of its artifacts)."""
-    folder = tmp_path_factory.mktemp("chapter")
-    given = {"preset": "quick", "model": str(model), "device": "cpu", **request.param}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CDLIB_STORE", str(folder / "store"))
-        papermill.execute_notebook(NOTEBOOK, folder / "out.ipynb", given, progress_bar=False)
-    return given, nbformat.read(folder / "out.ipynb", as_version=4), folder / "store"
+def executed(request, clueless, tmp_path_factory) -> Run:
+    return run_oddly("03_finetuning", clueless, tmp_path_factory.mktemp("chapter"), request.param)
 
 
-def outputs(notebook):
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
-def test_chapter_says_nothing_on_stderr(executed):
-    said = [o.text for o in outputs(executed[1]) if o.get("name") == "stderr"]
-    assert not said
-
-
-def test_every_number_in_the_prose_is_glued(executed):
-    said = [output.get("metadata", {}).get("scrapbook", {}) for output in outputs(executed[1])]
-    glued = {one["name"] for one in said if one}
-    prose = "\n".join(c.source for c in executed[1].cells if c.cell_type == "markdown")
-    asked = set(re.findall(r"\{glue:text\}`([^`]+)`", prose))
-    assert asked and asked <= glued, asked - glued
-
-
-def test_figures_are_numbered_captioned_and_described(executed):
-    figures = [f for cell in executed[1].cells for f in titled_figures(cell)]
-    assert len(figures) == len({f["name"] for f in figures}) == 8
-    prose = "\n".join(c.source for c in executed[1].cells)
-    for name in re.findall(r"\{numref\}`(fig-[a-z0-9-]+)`", prose):
-        assert name in {f["name"] for f in figures}
-    assert all(len(f["alt"]) > 30 and len(f["caption"]) > 60 for f in figures)
+class TestChapter(ChapterHolds):
+    name, figures = "03_finetuning", 8
 
 
 def test_results_say_what_both_models_paint(executed):
@@ -190,11 +136,11 @@ def test_results_say_what_both_models_paint(executed):
             assert record["ci95"][0] <= record["value"] <= record["ci95"][1]
 
 
-def test_fine_tuning_that_was_done_is_not_done_again(executed, model, monkeypatch):
+def test_fine_tuning_that_was_done_is_not_done_again(executed, clueless, monkeypatch):
     given, _, folder = executed
     loop = sys.modules[stages.m_prime_artifact.__globals__["finetune"].__module__]
     monkeypatch.setattr(loop, "Trainer", lambda *_, **__: pytest.fail("made again"))
-    pipe, concept = load_model(model, device="cpu"), given.get("concept", "bird")
+    pipe, concept = load_model(clueless, device="cpu"), given.get("concept", "bird")
     data = load_dataset("pocket", concept, "train", limit=given["n_train"])
     y_f, store = f"a photo of a {concept}", Store(folder)
     steps = {"steps": given["steps"], "t0": max(1, given["steps"] * 4 // 5)}
@@ -209,11 +155,3 @@ def test_fine_tuning_that_was_done_is_not_done_again(executed, model, monkeypatc
         store=store,
     )  # fmt: skip
     assert len(made["sample_steps"]) == len(made["samples_f"]) == len(made["samples_b"])
-
-
-def test_prose_types_no_results():
-    """Numbers with a decimal point come from the run, or from the library's table of the paper."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    prose = [c.source for c in notebook.cells if c.cell_type == "markdown"]
-    typed = [m for text in prose for m in re.findall(r"\d+\.\d+", re.sub(r"`[^`]*`", "", text))]
-    assert not typed, typed

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import nbformat
 import numpy as np
-import papermill
 import pytest
 import torch
-from matplotlib import pyplot as plt
+from held import ChapterHolds, Run, run_oddly
 
 from cdlib import diagnosis
 from cdlib.figures import removal as draw
 from cdlib.metrics import Estimate
-from cdlib.pocket import nets
-from cdlib.pocket.vocabulary import build_tokenizer
-from cdlib.results import gather_results, titled_figures
+from cdlib.results import gather_results
 
-NOTEBOOK = Path(__file__).resolve().parents[1] / "notebooks" / "04_removal.ipynb"
-
-
-@pytest.fixture(autouse=True)
-def closed_figures():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 
 # ---------------------------------------------------------------------------------- diagnosis
@@ -108,20 +95,6 @@ def test_stages_that_a_concept_lacks_are_left_out():
 # -------------------------------------------------------------------------------- the chapter
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    """A folder with a model of the shipped one's shape that knows nothing: its weights are random.
-
-    The chapter has to hold for whatever its numbers turn out to be.
-    """
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    words = build_tokenizer()
-    parts = nets.build_vae(), nets.build_text_encoder(words), words, nets.build_unet()
-    nets.assemble(*parts).save_pretrained(folder, safe_serialization=True)
-    return folder
-
-
 FEW = {"finetune_steps": 1, "batch_size": 1}
 CASES = {
     "none of the four": {
@@ -134,44 +107,16 @@ CASES = {
 
 
 @pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
-def executed(request, model, tmp_path_factory):
-    """The chapter run with odd parameters: (parameters, notebook)."""
-    folder = tmp_path_factory.mktemp("chapter")
-    given = {"preset": "quick", "model": str(model), "device": "cpu", **request.param}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CDLIB_STORE", str(folder / "store"))
-        papermill.execute_notebook(NOTEBOOK, folder / "out.ipynb", given, progress_bar=False)
-    return given, nbformat.read(folder / "out.ipynb", as_version=4)
+def executed(request, clueless, tmp_path_factory) -> Run:
+    return run_oddly("04_removal", clueless, tmp_path_factory.mktemp("chapter"), request.param)
 
 
-def outputs(notebook):
-    return [output for cell in notebook.cells for output in cell.get("outputs", [])]
-
-
-def test_chapter_says_nothing_on_stderr(executed):
-    said = [o.text for o in outputs(executed[1]) if o.get("name") == "stderr"]
-    assert not said
-
-
-def test_every_number_in_the_prose_is_glued(executed):
-    said = [output.get("metadata", {}).get("scrapbook", {}) for output in outputs(executed[1])]
-    glued = {one["name"] for one in said if one}
-    prose = "\n".join(c.source for c in executed[1].cells if c.cell_type == "markdown")
-    asked = set(re.findall(r"\{glue:text\}`([^`]+)`", prose))
-    assert asked and asked <= glued, asked - glued
-
-
-def test_figures_are_numbered_captioned_and_described(executed):
-    figures = [f for cell in executed[1].cells for f in titled_figures(cell)]
-    assert len(figures) == len({f["name"] for f in figures})
-    prose = "\n".join(c.source for c in executed[1].cells)
-    for name in re.findall(r"\{numref\}`(fig-[a-z0-9-]+)`", prose):
-        assert name in {f["name"] for f in figures}
-    assert all(len(f["alt"]) > 30 and len(f["caption"]) > 60 for f in figures)
+class TestChapter(ChapterHolds):
+    name, figures = "04_removal", 9
 
 
 def test_results_have_the_names_that_others_rely_on(executed):
-    given, notebook = executed
+    given, notebook, _ = executed
     found = gather_results(notebook, "04_removal")
     c = given.get("concept", "bird")
     names = [f"{mask}.{c}.{k}" for mask in ("m_crop", "m_refined") for k in ("acc", "iou", "miou")]
@@ -183,11 +128,3 @@ def test_results_have_the_names_that_others_rely_on(executed):
         assert record["ci95"][0] <= record["value"] <= record["ci95"][1]
         of_the_paper = c == "bird" and name.startswith(("m_crop", "m_refined"))
         assert (record["paper"] is not None) == of_the_paper, name
-
-
-def test_prose_types_no_results():
-    """Numbers with a decimal point come from the run, or from the library's table of the paper."""
-    notebook = nbformat.read(NOTEBOOK, as_version=4)
-    prose = [c.source for c in notebook.cells if c.cell_type == "markdown"]
-    typed = [m for text in prose for m in re.findall(r"\d+\.\d+", re.sub(r"`[^`]*`", "", text))]
-    assert not typed, typed
