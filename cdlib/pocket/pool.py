@@ -25,7 +25,7 @@ from ..world import CONCEPTS, PAPER_CONCEPTS, Scene, describe, render_scene
 
 EMPTY = 0.10  # share of captions left empty, for guidance
 BARE = 0.15  # share of captions without "a photo of"
-ONE = 0.25  # share of captions that name one object where there are more
+ONE = 0.15  # share of captions that name one object where there are more
 ROTA = (*CONCEPTS, *PAPER_CONCEPTS)
 
 

@@ -171,10 +171,13 @@ class Denoiser(torch.nn.Module):
 
 
 def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=12_000, batch=32,
-                   lr=5e-4, seed=0, device="cpu", every=200) -> Iterator[Progress]:  # fmt: skip
+                   lr=5e-4, seed=0, device="cpu", every=200,
+                   compile=False) -> Iterator[Progress]:  # fmt: skip
     """The diffusion model, by v-prediction on the scaled latents `scale` * z0."""
     torch.manual_seed(seed)
     model = Denoiser(build_tokenizer()).to(device, memory_format=torch.channels_last)
+    if compile:
+        model.unet.compile()
     scheduler = build_scheduler()
     means, deviations = latents
     n_timesteps = scheduler.config.num_train_timesteps
@@ -275,6 +278,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=1, help="processes that render the pool")
+    parser.add_argument("--compile", action="store_true", help="a sixth faster, after a minute")
     args = parser.parse_args(argv)
     few = args.scenes // 10
     pool = build_pool(args.folder, args.size, args.scenes, few, few, args.workers)
@@ -288,7 +292,8 @@ def main(argv: list[str] | None = None) -> None:
     scale = round(1 / float(latents[0].float().std()), 4)
     state = last(
         train_denoiser(
-            pool, latents, scale, args.folder, steps=args.steps, batch=args.batch, **shared
+            pool, latents, scale, args.folder, steps=args.steps, batch=args.batch,
+            compile=args.compile, **shared,
         )
     )
     state.ema.copy_to(state.module)

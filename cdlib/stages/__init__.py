@@ -15,6 +15,7 @@ from cdlib.stages.attention import (
     profile_artifact,
     t0_sweep_artifact,
 )
+from cdlib.stages.chain import Distillation, Labels
 from cdlib.stages.evaluation import (
     better_cv2,
     evaluation_artifact,
@@ -28,6 +29,8 @@ from cdlib.stages.removal import removal_artifact
 from cdlib.stages.report import glue_estimate
 
 __all__ = [
+    "Distillation",
+    "Labels",
     "better_cv2",
     "concept_index",
     "evaluation_artifact",
