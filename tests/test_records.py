@@ -14,7 +14,16 @@ from conftest import write_chapter
 from cdlib import book
 from cdlib.book import BookError
 from cdlib.params import PRESETS
-from cdlib.records import glue_records, load_records, making, reading, record_rows, stale_records
+from cdlib.records import (
+    glue_records,
+    load_record,
+    load_records,
+    making,
+    reading,
+    record_rows,
+    recorded_hours,
+    stale_records,
+)
 from cdlib.records.making import make_records
 from cdlib.records.reading import RECORDED, ROOT, record_path
 from cdlib.results import FIELDS, make_record
@@ -120,10 +129,10 @@ def test_what_fits_is_kept_and_a_stopped_run_goes_on(root, ran, monkeypatch):
     make_records([CHAPTER], ["bird", "dog"], root=root)
     assert ran == [(CHAPTER, "bird"), (CHAPTER, "dog")]
     before = record_path(CHAPTER, "dog", root).read_text()
-    written = make_records(root=root)
+    written = make_records([CHAPTER], root=root)
     assert len(ran) == len(PAPER_CONCEPTS) == 2 + len(written)
     assert record_path(CHAPTER, "dog", root).read_text() == before
-    assert make_records(root=root) == [] and not stale_records(root)
+    assert make_records([CHAPTER], root=root) == [] and not stale_records(root)
 
 
 def test_a_failing_chapter_leaves_what_was_recorded(root, ran, monkeypatch):
@@ -137,6 +146,28 @@ def test_a_failing_chapter_leaves_what_was_recorded(root, ran, monkeypatch):
         make_records([CHAPTER], root=root)
     assert record_path(CHAPTER, "bird", root).exists()
     assert not record_path(CHAPTER, "dog", root).exists()
+
+
+def test_one_concept_has_its_ablations_made_and_the_others_none():
+    asked = {c: reading.given_for("07_evaluation", c)["ablate"] for c in PAPER_CONCEPTS}
+    assert asked == {c: "live" if c == reading.ABLATED else "none" for c in PAPER_CONCEPTS}
+    assert reading.given_for(CHAPTER, "dog") == {"preset": "book", "concept": "dog"}
+    # so that a record is stale when it was made with other ablations
+    assert reading._settings("07_evaluation", "dog")["ablate"] == "none"
+
+
+def test_a_chapters_records_are_all_made_for_a_concept_before_the_next(monkeypatch, root, ran):
+    """What one chapter leaves in the store the next one finds, and a stopped run has whole ones."""
+    monkeypatch.setattr(making, "make_record_of", lambda *one: ran.append(one[:2]))
+    for chapter in RECORDED:
+        write_chapter(root / "notebooks", chapter, [])
+    make_records(concepts=["bird", "dog"], root=root)
+    assert ran == [(chapter, concept) for concept in ("bird", "dog") for chapter in RECORDED]
+
+
+def test_hours_are_those_of_the_records_that_there_are(root, ran):
+    make_records([CHAPTER], ["bird", "dog"], root=root)
+    assert recorded_hours(root) == 2 * 12.5 / 3600
 
 
 def test_a_changed_checkout_is_told(root, ran):
@@ -169,11 +200,13 @@ def test_command_says_what_is_wrong(arguments, says, capsys, ran):
 
 def test_command_counts(root, ran, capsys, monkeypatch):
     monkeypatch.setattr(making, "ROOT", root)
+    monkeypatch.setattr(making, "RECORDED", (CHAPTER,))
+    monkeypatch.setattr(making, "recorded_hours", lambda: 1.25)
     monkeypatch.setattr(make_records, "__kwdefaults__", {"root": root, "build": None})
     assert making.main(["--chapter", CHAPTER]) == 0
     assert making.main(["--concept", "dog"]) == 0
     told = capsys.readouterr().out
-    assert "4 made, 0 kept" in told and "0 made, 1 kept" in told
+    assert "4 made, 0 kept; all of them took 1.2 hours" in told and "0 made, 1 kept" in told
     assert f"book/records/{CHAPTER}/dog.json" in told
 
 
@@ -198,7 +231,7 @@ def spoil(part: str, root: Path, monkeypatch) -> None:
     elif part == "judge":
         (root / "weights" / "classifier.safetensors").write_bytes(b"other")
     elif part == "stages":
-        monkeypatch.setattr(reading, "_code", lambda: "other")
+        monkeypatch.setattr(reading, "_code", lambda chapter: "other")
     elif part == "chapter":
         write_chapter(root / "notebooks", CHAPTER, [("code", "print('otherwise')")])
     else:
@@ -252,6 +285,13 @@ def test_the_live_concept_is_never_a_recorded_one(root, ran):
     assert list(load_records(CHAPTER, live="cat", root=root)) == list(PAPER_CONCEPTS)
 
 
+def test_one_record_can_be_read_whichever_concept_is_live(root, ran):
+    make_records([CHAPTER], ["bird"], root=root)
+    assert load_record(CHAPTER, "bird", root=root).concept == "bird"
+    assert load_record(CHAPTER, "dog", root=root) is None
+    assert load_record(CHAPTER, "bird", model="./mine", root=root) is None
+
+
 def test_another_model_has_no_records_of_its_own(root, ran):
     make_records([CHAPTER], root=root)
     found = load_records(CHAPTER, live="bird", model="./mine", root=root)
@@ -286,6 +326,8 @@ def test_rows_say_where_numbers_come_from(root, ran):
 def test_a_chapter_without_records_is_named(root):
     with pytest.raises(ValueError, match="chapter='02_attention': allowed are"):
         load_records("02_attention", live="bird", root=root)
+    with pytest.raises(BookError, match="no notebooks/05_synthetic.ipynb"):
+        make_records(root=root)
     shutil.rmtree(root / "notebooks")
     with pytest.raises(BookError, match="no notebooks/04_removal.ipynb"):
         make_records(root=root)

@@ -12,13 +12,26 @@ the numbers that the chapter glued, and a manifest of what made them.
     python -m cdlib.records --chapter 04_removal --concept dog     # one
 """
 
-from .reading import RECORDED, Record, glue_records, load_records, record_rows, stale_records
+from .reading import (
+    ABLATED,
+    RECORDED,
+    Record,
+    glue_records,
+    load_record,
+    load_records,
+    record_rows,
+    recorded_hours,
+    stale_records,
+)
 
 __all__ = [
+    "ABLATED",
     "RECORDED",
     "Record",
     "glue_records",
+    "load_record",
     "load_records",
     "record_rows",
+    "recorded_hours",
     "stale_records",
 ]

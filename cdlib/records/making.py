@@ -22,7 +22,15 @@ from tqdm import tqdm
 from cdlib.book import BookError, run_chapter
 from cdlib.checks import one_of
 from cdlib.files import written_whole
-from cdlib.records.reading import PRESET, RECORDED, ROOT, made_of, read_record, record_path
+from cdlib.records.reading import (
+    RECORDED,
+    ROOT,
+    given_for,
+    made_of,
+    read_record,
+    record_path,
+    recorded_hours,
+)
 from cdlib.world import PAPER_CONCEPTS
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
@@ -58,7 +66,7 @@ def make_records(
 
 def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
     """Run a chapter for a concept and write its record; gives the file."""
-    given = {"preset": PRESET, "concept": concept}
+    given = given_for(chapter, concept)
     # Looked at before the run: code that changes while it runs must make the record stale.
     parts = made_of(chapter, concept, root)
     commit = _commit(root)
@@ -143,5 +151,5 @@ def main(argv: list[str] | None = None) -> int:
     kept = len(chapters) * len(concepts) - len(written)
     for path in written:
         print(path.relative_to(ROOT))
-    print(f"{len(written)} made, {kept} kept")
+    print(f"{len(written)} made, {kept} kept; all of them took {recorded_hours():.1f} hours")
     return 0

@@ -19,12 +19,13 @@ from cdlib.store import code_hash, fingerprint, source_hash
 from cdlib.world import PAPER_CONCEPTS
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORDED = ("04_removal",)  # chapters that show other concepts than their own
 PRESET = "book"
+ABLATED = "bird"  # the concept whose record has the ablations, see `cdlib.stages.ablations`
 
-# What the numbers come from. Between them these import every room but figures and results, which
-# change how a number is shown and not what it is.
-CODE = (
+# Chapters that show other concepts than their own, and what their numbers come from. Between them
+# a chapter's modules import every room but figures and results, which change how a number is shown
+# and not what it is.
+MASKS = (
     "cdlib.datasets",
     "cdlib.diagnosis",
     "cdlib.stages.attention",
@@ -32,6 +33,18 @@ CODE = (
     "cdlib.stages.finetuning",
     "cdlib.stages.removal",
 )
+SYNTHETIC = (*MASKS, "cdlib.stages.chain", "cdlib.stages.features", "cdlib.stages.synthesis")
+CODE = {
+    "04_removal": MASKS,
+    "05_synthetic": SYNTHETIC,
+    "07_evaluation": (
+        *SYNTHETIC,
+        "cdlib.stages.ablations",
+        "cdlib.stages.methods",
+        "cdlib.stages.segmenting",
+    ),
+}
+RECORDED = tuple(CODE)
 PARTS = {
     "model": "another model",
     "judge": "another judge",
@@ -70,6 +83,14 @@ def load_records(
     if model != "pocket":
         return dict.fromkeys(others)
     return {concept: read_record(chapter, concept, root) for concept in others}
+
+
+def load_record(
+    chapter: str, concept: str, *, model: str = "pocket", root: Path = ROOT
+) -> Record | None:
+    """One record, also of the concept that this run measures itself; None if there is none."""
+    one_of("chapter", chapter, RECORDED)
+    return read_record(chapter, concept, root) if model == "pocket" else None
 
 
 def glue_records(records: Mapping[str, Record | None], *names: str) -> None:
@@ -152,22 +173,37 @@ def made_of(chapter: str, concept: str, root: Path = ROOT) -> dict[str, Any]:
     return {
         "model": fingerprint(card.WEIGHTS),
         "judge": fingerprint(card.WEIGHTS / "classifier.safetensors"),
-        "stages": _code(),
+        "stages": _code(chapter),
         "chapter": _chapter_hash(root / "notebooks" / f"{chapter}.ipynb"),
         "settings": _settings(chapter, concept),
     }
 
 
-@lru_cache(maxsize=1)
-def _code() -> str:
+def given_for(chapter: str, concept: str) -> dict[str, str]:
+    """The parameters that a record is made with; all others are the preset's."""
+    given = {"preset": PRESET, "concept": concept}
+    if chapter == "07_evaluation":
+        given["ablate"] = "live" if concept == ABLATED else "none"
+    return given
+
+
+def recorded_hours(root: Path = ROOT) -> float:
+    """How long the records that there are took, on the machines that they name."""
+    paths = (record_path(chapter, c, root) for chapter in RECORDED for c in PAPER_CONCEPTS)
+    said = (json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists())
+    return sum(record["manifest"]["seconds"] for record in said) / 3600
+
+
+@lru_cache(maxsize=len(CODE))
+def _code(chapter: str) -> str:
     """Hash of the code that this process runs, which does not change on the way."""
-    return code_hash(CODE)
+    return code_hash(CODE[chapter])
 
 
 def _settings(chapter: str, concept: str) -> dict[str, Any]:
     """The chapter's parameters as the record is made with; on which device is in the manifest."""
     one_of("chapter", chapter, CHAPTERS)
-    found = vars(check_parameters({"preset": PRESET, "concept": concept}, chapter))
+    found = vars(check_parameters(given_for(chapter, concept), chapter))
     return {name: value for name, value in found.items() if name != "device"}
 
 
