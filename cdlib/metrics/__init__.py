@@ -1,11 +1,13 @@
 """How good is a mask, a score map or an image: the paper's protocol, with intervals.
 
 Scores are pooled over all pixels of all images, as in the paper (sections 6.3 and 6.4 of the method
-description); per-image values stand beside them. Intervals come from resampling images. Everything
-takes tensors or arrays of N maps, (N, h, w), and computes in NumPy; no model is imported.
+description); per-image values stand beside them. Intervals come from resampling images. What judges
+maps takes tensors or arrays of N of them, (N, h, w), what judges made-up images takes features,
+(N, d), as `cdlib.stages` makes them; no model is imported.
 """
 
 from .boundaries import boundary_f, boundary_f_estimate
+from .generative import diversity, fid, kid, nearest_neighbours, precision_recall
 from .images import psnr, ssim
 from .intervals import Estimate, bootstrap_ci, mean_estimate
 from .maps import best_threshold, normalise_maps, per_image_auc, pixel_auc, pixel_auc_estimate
@@ -28,7 +30,11 @@ __all__ = [
     "boundary_f",
     "boundary_f_estimate",
     "confusion",
+    "diversity",
+    "fid",
+    "kid",
     "mean_estimate",
+    "nearest_neighbours",
     "normalise_maps",
     "per_image_auc",
     "per_image_scores",
@@ -36,6 +42,7 @@ __all__ = [
     "pixel_auc_estimate",
     "pooled_estimates",
     "pooled_scores",
+    "precision_recall",
     "psnr",
     "scores_from_confusion",
     "ssim",
