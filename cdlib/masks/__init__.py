@@ -7,19 +7,24 @@ refinement. Maps are (N, h, w) or (h, w); what comes back is on the device of wh
 
 from .binarise import RULES, Thresholds, fit_two_gaussians, preliminary_mask, thresholds
 from .cleanup import UPSAMPLING, dilate_mask, fill_and_close, majority_filter, upsample_mask
+from .degenerate import KEPT, REASONS, degenerate, reason_counts
 from .rectangles import sample_rectangle
 from .refinement import difference, refine
 
 __all__ = [
+    "KEPT",
+    "REASONS",
     "RULES",
     "UPSAMPLING",
     "Thresholds",
+    "degenerate",
     "difference",
     "dilate_mask",
     "fill_and_close",
     "fit_two_gaussians",
     "majority_filter",
     "preliminary_mask",
+    "reason_counts",
     "refine",
     "sample_rectangle",
     "thresholds",

@@ -22,11 +22,13 @@ from cdlib.stages.evaluation import (
     mask_estimates,
     removal_estimates,
 )
+from cdlib.stages.features import inception_features, pocket_features
 from cdlib.stages.finetuning import load_m_prime, m_prime_artifact
 from cdlib.stages.judge import concept_index, seen_objects, seen_odds
 from cdlib.stages.keys import model_fingerprint, native_size, tensor_fingerprint
 from cdlib.stages.removal import removal_artifact
 from cdlib.stages.report import glue_estimate
+from cdlib.stages.synthesis import masks_with_seed, samples_artifact, synthetic_artifact
 
 __all__ = [
     "Distillation",
@@ -35,18 +37,23 @@ __all__ = [
     "concept_index",
     "evaluation_artifact",
     "glue_estimate",
+    "inception_features",
     "load_m_prime",
     "m_hat_artifact",
     "m_pre_artifact",
     "m_prime_artifact",
     "mask_estimates",
+    "masks_with_seed",
     "model_fingerprint",
     "native_size",
+    "pocket_features",
     "profile_artifact",
     "removal_artifact",
     "removal_estimates",
+    "samples_artifact",
     "seen_objects",
     "seen_odds",
+    "synthetic_artifact",
     "t0_sweep_artifact",
     "tensor_fingerprint",
 ]

@@ -1,0 +1,150 @@
+"""Synthetic data in the store: D', what the method says of it, and composites (section 5.5).
+
+synthetic = synthetic_artifact(made, 160)       # made: a Distillation
+kept = synthetic["kept"]
+synthetic["images"][kept], synthetic["m_refined"][kept]     # D'_s
+synthetic["composites"], synthetic["composite_masks"]       # the same objects elsewhere
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cdlib.checks import one_of, whole_number
+from cdlib.inpaint import composite, synthesise
+from cdlib.masks import degenerate, preliminary_mask, reason_counts, refine
+from cdlib.models import image_seeds
+from cdlib.stages.attention import m_hat_artifact
+from cdlib.stages.keys import model_fingerprint
+from cdlib.stages.removal import removal_artifact
+from cdlib.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from cdlib.stages.chain import Distillation
+
+# Whole noise seeds apart from those of any chapter's seed: `image_seeds` ends far below them.
+FIRST_SEED = {"foreground": 10**16, "background": 2 * 10**16}
+MOST = 1_000_000  # of a kind: as many as one seed has noise seeds for
+
+
+def samples_artifact(
+    made: Distillation,
+    n: int,
+    kind: str = "foreground",
+    *,
+    s: float = 1.0,
+    steps: int | None = None,
+    precision: str = "bf16",
+) -> Artifact:
+    """What m' draws for y_f ("foreground") or y_b ("background"): "images" (n, 3, H, W) in [0, 1].
+
+    s: guidance by the two concepts, for foregrounds, see `synthesise`. steps: made.p.steps unless
+    given. precision: as in `removal_artifact`. Image i starts from a noise of its own, the same
+    whatever n, s and steps; no other stage or chapter draws from it.
+    """
+    first = FIRST_SEED[one_of("kind", kind, FIRST_SEED)]
+    n, p, pipe = whole_number("n", n, 1, MOST), made.p, made.m_prime
+    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16" and pipe.device.type == "cpu"
+    settings = {"n": n, "y_b": made.y_b, "steps": steps or p.steps, "scheduler": p.scheduler}
+    if kind == "foreground":
+        settings |= {"y_f": made.y_f, "s": s}
+
+    def make() -> dict[str, torch.Tensor]:
+        seeds = [first + seed for seed in image_seeds(p.seed, n)]
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            return {"images": synthesise(pipe, seed=seeds, **settings)}
+
+    return (made.store or Store()).get(
+        "samples",
+        make,
+        params={**settings, "kind": kind, "first_seed": first, "precision": precision},
+        seed=p.seed,
+        inputs=[model_fingerprint(pipe)],
+        code=[synthesise],
+        device=pipe.device,
+    )
+
+
+def synthetic_artifact(
+    made: Distillation,
+    n: int,
+    *,
+    feather: float = 1.0,
+    least_area: float = 0.01,
+    most_area: float = 0.6,
+    piece: float = 0.5,
+) -> Artifact:
+    """D' and D'_b, n images of each, with the loop M_hat -> M_pre -> removal -> M run on D'.
+
+    As for D, M_hat is m's and everything after it m''s; nothing here has seen a true mask.
+
+    - "images": D' by m' for y_f, "backgrounds": D'_b for y_b; (n, 3, H, W) in [0, 1].
+    - "m_hat" (n, h, w) float32, "m_pre" (n, h, w) bool, "removed" (n, 3, H, W) in [0, 1],
+      "m_refined" (n, H, W) bool.
+    - "kept": bool (n,), which of D' have a usable M; "reasons": why the others have none, ""
+      for one that is kept; "counts": how many of each, see `degenerate` for this and for
+      least_area, most_area and piece.
+    - "composites": kept object k on the background of its own number, as many as are kept;
+      (K, 3, H, W) in [0, 1], with "composite_masks", soft (K, H, W) in [0, 1], see `composite`.
+    """
+    rules = {"least": least_area, "most": most_area, "piece": piece}
+    drawn = samples_artifact(made, n)
+    behind = samples_artifact(made, n, "background")
+    p = made.p
+    chosen = ("t0", "n_noise", "rule", "steps", "scheduler", "dilate")
+    params = {"y_f": made.y_f, "y_b": made.y_b, "word": made.word, "feather": feather, **rules}
+
+    def make() -> dict[str, Any]:
+        images, backgrounds = drawn["images"], behind["images"]
+        m_hat = made.attention(images)
+        m_pre = preliminary_mask(m_hat, p.rule, seed=p.seed)
+        removed, m_refined = made.sharpen(images, m_pre)
+        reasons = degenerate(m_refined, **rules)
+        kept = torch.tensor([not reason for reason in reasons])
+        pasted, soft = composite(images[kept], m_refined[kept], backgrounds[kept], feather)
+        return {
+            "images": images,
+            "backgrounds": backgrounds,
+            "m_hat": m_hat,
+            "m_pre": m_pre,
+            "removed": removed,
+            "m_refined": m_refined,
+            "kept": kept,
+            "reasons": reasons,
+            "counts": reason_counts(reasons),
+            "composites": pasted,
+            "composite_masks": soft,
+        }
+
+    return (made.store or Store()).get(
+        "synthetic",
+        make,
+        params={**params, **{name: getattr(p, name) for name in chosen}},
+        seed=p.seed,
+        inputs=[drawn, behind, model_fingerprint(made.pipe), model_fingerprint(made.m_prime)],
+        code=[synthetic_artifact],
+        device=made.pipe.device,
+    )
+
+
+def masks_with_seed(
+    made: Distillation, images: torch.Tensor, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """M_pre (N, h, w) and M (N, H, W) of images when all noise of the loop is drawn anew.
+
+    The models stay what they are. Masks that follow the noise rather than the image differ from
+    one seed to the next.
+    """
+    p = made.p
+    m_hat = m_hat_artifact(
+        made.pipe, images, prompt=made.y_f, word=made.word, t0=p.t0, steps=p.steps,
+        n=p.n_noise, seed=seed, store=made.store,
+    )["m_hat"]  # fmt: skip
+    m_pre = preliminary_mask(m_hat, p.rule, seed=seed)
+    removed = removal_artifact(
+        made.m_prime, images, m_pre, made.y_b, steps=p.steps, scheduler=p.scheduler,
+        dilate=p.dilate, seed=seed, store=made.store,
+    )["removed"]  # fmt: skip
+    return m_pre, refine(images, removed, m_pre, dilate=p.dilate, seed=seed)

@@ -1,0 +1,133 @@
+"""Synthetic data from tiny models with random weights: D', its masks, and composites."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import tiny
+import torch
+
+from cdlib import stages
+from cdlib.inpaint import composite, synthesise
+from cdlib.masks import degenerate, reason_counts, upsample_mask
+from cdlib.stages.synthesis import FIRST_SEED, MOST
+from cdlib.store import Store
+
+SETTINGS = {
+    "concept": "bird", "seed": 3, "t0": 2, "steps": 3, "n_noise": 1, "rule": "gmm",
+    "scheduler": "DDIMScheduler", "dilate": 0,
+}  # fmt: skip
+
+
+def distillation(root, **changed):
+    """As a chapter would have it, but m' is another tiny model and not trained."""
+    made = stages.Distillation(SimpleNamespace(**SETTINGS | changed), store=Store(root))
+    made.pipe, made.m_prime = tiny.pocket_shaped(), tiny.pocket_shaped(seed=1)
+    return made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return distillation(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def synthetic(made):
+    return stages.synthetic_artifact(made, 3, least_area=0.0, most_area=1.0, piece=0.0)
+
+
+def test_entries_have_their_shapes(synthetic):
+    images, grid = (3, 3, 64, 64), (3, 16, 16)
+    assert all(synthetic[name].shape == images for name in ("images", "backgrounds", "removed"))
+    assert synthetic["m_hat"].shape == synthetic["m_pre"].shape == grid
+    assert synthetic["m_refined"].shape == (3, 64, 64)
+    for name in ("kept", "m_pre", "m_refined"):
+        assert synthetic[name].dtype == torch.bool
+    for name in ("images", "backgrounds", "removed", "composites", "composite_masks"):
+        assert synthetic[name].dtype == torch.float32
+        assert synthetic[name].min() >= 0 and synthetic[name].max() <= 1
+
+
+def test_the_loop_is_that_of_real_images(made, synthetic):
+    images, m_pre = synthetic["images"], synthetic["m_pre"]
+    assert torch.equal(synthetic["m_hat"], made.attention(images))
+    removed, m_refined = made.sharpen(images, m_pre)
+    assert torch.equal(synthetic["removed"], removed)
+    assert torch.equal(synthetic["m_refined"], m_refined)
+    inside = upsample_mask(m_pre, (64, 64), "bilinear-any")
+    assert not (m_refined & ~inside).any()
+
+
+def test_what_is_kept_is_composed(synthetic):
+    reasons = degenerate(synthetic["m_refined"], least=0.0, most=1.0, piece=0.0)
+    assert synthetic["reasons"] == reasons and synthetic["counts"] == reason_counts(reasons)
+    kept = synthetic["kept"]
+    assert kept.tolist() == [not reason for reason in reasons]
+    cut = (synthetic[name][kept] for name in ("images", "m_refined", "backgrounds"))
+    images, soft = composite(*cut, 1.0)
+    assert torch.equal(synthetic["composites"], images)
+    assert torch.equal(synthetic["composite_masks"], soft)
+
+
+def test_all_may_be_thrown_out(made):
+    found = stages.synthetic_artifact(made, 2, least_area=1.0, most_area=1.0)
+    assert not found["kept"].any() and found["counts"]["kept"] == 0
+    assert found["composites"].shape == (0, 3, 64, 64)
+    assert found["composite_masks"].shape == (0, 64, 64)
+
+
+def test_samples_are_their_own_and_nobody_elses(made):
+    front = stages.samples_artifact(made, 2)["images"]
+    how = {"y_f": made.y_f, "steps": made.p.steps}
+    elsewhere = synthesise(made.m_prime, 2, seed=made.p.seed, **how)
+    assert not torch.allclose(front, elsewhere, atol=0.05)
+    more = stages.samples_artifact(made, 3)["images"]
+    assert torch.allclose(more[:2], front, atol=1e-2)  # bfloat16's sums depend on the batch
+    seeds = [FIRST_SEED["foreground"] + made.p.seed * 10**6 + k for k in range(2)]
+    exact = stages.samples_artifact(made, 2, precision="fp32")["images"]
+    assert torch.equal(exact, synthesise(made.m_prime, 2, seed=seeds, **how))
+
+
+def test_no_seed_of_a_chapter_reaches_those_of_synthetic_data():
+    last = 2**31 * MOST
+    assert last < FIRST_SEED["foreground"]
+    assert FIRST_SEED["foreground"] + last < FIRST_SEED["background"]
+
+
+def test_guidance_starts_from_the_same_noise_and_ends_elsewhere(made):
+    plain, pushed = (stages.samples_artifact(made, 2, s=s)["images"] for s in (1.0, 6.0))
+    assert plain.shape == pushed.shape and not torch.equal(plain, pushed)
+
+
+@pytest.mark.parametrize("changed", [{"seed": 4}, {"rule": "otsu"}, {"dilate": 1}, {"t0": 1}])
+def test_other_settings_are_other_artifacts(made, synthetic, changed):
+    other = distillation(made.store.root, **changed)
+    assert stages.synthetic_artifact(other, 3).key != synthetic.key
+
+
+def test_found_again(made, synthetic):
+    again = stages.synthetic_artifact(made, 3, least_area=0.0, most_area=1.0, piece=0.0)
+    assert again.key == synthetic.key
+    changed = stages.synthetic_artifact(made, 3, feather=2.0)
+    assert changed.key != synthetic.key and torch.equal(changed["images"], synthetic["images"])
+
+
+def test_masks_drawn_anew(made, synthetic):
+    images = synthetic["images"]
+    same = stages.masks_with_seed(made, images, made.p.seed)
+    assert torch.equal(same[0], synthetic["m_pre"])
+    assert torch.equal(same[1], synthetic["m_refined"])
+    m_pre, m_refined = stages.masks_with_seed(made, images, made.p.seed + 1)
+    assert m_pre.shape == same[0].shape and m_refined.shape == same[1].shape
+    assert not torch.equal(m_refined, same[1])
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [({"n": 0}, "n=0"), ({"n": MOST + 1}, "n="), ({"kind": "sky"}, "kind='sky'"),
+     ({"precision": "int8"}, "precision")],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(made, how, says):
+    with pytest.raises(ValueError, match=says):
+        stages.samples_artifact(made, **{"n": 2, **how})
