@@ -1,4 +1,4 @@
-"""What needs no model: masks by colour alone, and objects covered by what surrounds them."""
+"""Objects painted over without a model: by the background beside them, or by OpenCV."""
 
 from __future__ import annotations
 
@@ -9,30 +9,11 @@ import numpy as np
 import torch
 
 from cdlib.checks import one_of
-from cdlib.masks import thresholds, upsample_mask
+from cdlib.masks import upsample_mask
+
+from .inputs import check_images
 
 CV2_METHODS = {"telea": cv2.INPAINT_TELEA, "ns": cv2.INPAINT_NS}
-
-
-def frame_distance(images: torch.Tensor, width: int = 2) -> torch.Tensor:
-    """How far each pixel's colour is from the mean colour of the image's frame: (N, H, W).
-
-    The frame is mostly background, so what is far from it may be the object. images: (N, 3, H, W)
-    in [0, 1]; width: of the frame, in pixels. Distances are Euclidean in RGB, in [0, sqrt(3)].
-    """
-    _check_images(images)
-    if not 1 <= width <= min(images.shape[2:]) // 2:
-        raise ValueError(f"width={width!r}: allowed is 1 to half of the image's side.")
-    on_frame = torch.ones(images.shape[2:], dtype=torch.bool, device=images.device)
-    on_frame[width:-width, width:-width] = False
-    mean = images[:, :, on_frame].mean(-1)
-    return (images - mean[:, :, None, None]).norm(dim=1)
-
-
-def otsu_mask(images: torch.Tensor, width: int = 2) -> torch.Tensor:
-    """Objects by colour alone: `frame_distance` cut at Otsu's threshold (1979), bool (N, H, W)."""
-    distance = frame_distance(images, width)
-    return distance > thresholds(distance, "otsu").threshold[:, None, None]
 
 
 def crop_baseline(images: torch.Tensor, m_pre: torch.Tensor) -> torch.Tensor:
@@ -48,7 +29,7 @@ def crop_baseline(images: torch.Tensor, m_pre: torch.Tensor) -> torch.Tensor:
 
     images: (N, 3, H, W) floats. m_pre: (N, h, w) bool, h and w dividing H and W.
     """
-    _check_images(images)
+    check_images(images)
     n, _, height, width = images.shape
     if m_pre.dtype != torch.bool or m_pre.ndim != 3 or len(m_pre) != n:
         raise ValueError(
@@ -110,7 +91,7 @@ def cv2_inpaint(
     radius: of the neighbourhood that a pixel is made from, in pixels. OpenCV sees 8 bits a channel.
     images: (N, 3, H, W) in [0, 1]. mask: (N, H, W) bool.
     """
-    _check_images(images)
+    check_images(images)
     flag = CV2_METHODS[one_of("method", method, CV2_METHODS)]
     if isinstance(radius, bool) or not isinstance(radius, Real) or not 0 < radius < np.inf:
         raise ValueError(f"radius={radius!r}: must be a number of pixels above 0.")
@@ -129,8 +110,3 @@ def cv2_inpaint(
     )
     painted = torch.from_numpy(painted).permute(0, 3, 1, 2).to(images.device).float() / 255
     return torch.where(mask[:, None].to(images.device), painted, images.float())
-
-
-def _check_images(images: torch.Tensor) -> None:
-    if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
-        raise ValueError(f"images: must be (N, 3, H, W) with N > 0, not {tuple(images.shape)}.")
