@@ -8,11 +8,13 @@ refinement. Maps are (N, h, w) or (h, w); what comes back is on the device of wh
 from .binarise import RULES, Thresholds, fit_two_gaussians, preliminary_mask, thresholds
 from .cleanup import UPSAMPLING, dilate_mask, fill_and_close, majority_filter, upsample_mask
 from .degenerate import KEPT, REASONS, degenerate, reason_counts
+from .mixtures import Mixture, fit_mixture, mixture_mask
 from .rectangles import sample_rectangle
 from .refinement import difference, refine
 
 __all__ = [
     "KEPT",
+    "Mixture",
     "REASONS",
     "RULES",
     "UPSAMPLING",
@@ -21,8 +23,10 @@ __all__ = [
     "difference",
     "dilate_mask",
     "fill_and_close",
+    "fit_mixture",
     "fit_two_gaussians",
     "majority_filter",
+    "mixture_mask",
     "preliminary_mask",
     "reason_counts",
     "refine",
