@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdlib.params import CHAPTERS, PRESETS, ParameterError, check_parameters, parameters_cell
+from cdlib.params import (
+    CHAPTERS,
+    PRESETS,
+    ParameterError,
+    check_parameters,
+    parameters_cell,
+    preset_numbers,
+)
 
 CHAPTER = "02_attention"
 
@@ -57,8 +64,15 @@ def test_right_parameters_pass_in_their_own_type():
 def test_preset_fills_what_was_left_to_it(chapter, preset):
     p = vars(check_parameters({"preset": preset}, chapter))
     assert p["model"] == PRESETS[preset]["model"]
-    for name in set(p) & set(PRESETS[preset]):
-        assert p[name] == PRESETS[preset][name]
+    numbers = preset_numbers(preset, chapter)
+    for name in set(p) & set(numbers):
+        assert p[name] == numbers[name]
+
+
+def test_a_chapter_may_have_numbers_of_its_own():
+    p = check_parameters({"preset": "book"}, "08_medical")
+    assert p.n_train < PRESETS["book"]["n_train"]
+    assert check_parameters({"preset": "book", "n_train": 7}, "08_medical").n_train == 7
 
 
 def test_own_number_wins_over_the_preset():

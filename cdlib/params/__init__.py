@@ -18,7 +18,7 @@ not have. Nothing here imports torch: a slip is reported in the first second.
 from .chapters import CHAPTERS, COMMON
 from .checking import chapter_parameters, check_parameters, parameters_cell
 from .parameter import Parameter, ParameterError
-from .presets import PRESETS
+from .presets import PRESETS, preset_numbers
 
 __all__ = [
     "CHAPTERS",
@@ -29,4 +29,5 @@ __all__ = [
     "chapter_parameters",
     "check_parameters",
     "parameters_cell",
+    "preset_numbers",
 ]

@@ -189,7 +189,7 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
         ),
     ),
     "08_medical": (
-        *(*CHAIN, N_VAL, *SYNTHESIS, *SEGMENTER),
+        *(*CHAIN, N_VAL, *SEGMENTER),
         Parameter("finding", "mass", "what radiographs are searched for", choices=tuple(FINDINGS)),
     ),
 }

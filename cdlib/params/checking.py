@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from .chapters import CHAPTERS
 from .parameter import Parameter, ParameterError, nearest
-from .presets import PRESETS
+from .presets import preset_numbers
 
 
 def check_parameters(namespace: Mapping[str, object], chapter: str) -> SimpleNamespace:
@@ -26,7 +26,8 @@ def check_parameters(namespace: Mapping[str, object], chapter: str) -> SimpleNam
                 f"It has {', '.join(schema)}.{nearest(name, schema)}"
             )
     values = {name: one.check(namespace.get(name, one.default)) for name, one in schema.items()}
-    return SimpleNamespace(**_fill_from_preset(values, schema))
+    numbers = preset_numbers(values["preset"], chapter)
+    return SimpleNamespace(**_fill_from_preset(values, schema, numbers))
 
 
 def chapter_parameters(chapter: str) -> tuple[Parameter, ...]:
@@ -44,9 +45,8 @@ def parameters_cell(chapter: str) -> str:
     return "\n".join(parameter.declaration() for parameter in chapter_parameters(chapter))
 
 
-def _fill_from_preset(values: dict, schema: Mapping[str, Parameter]) -> dict:
+def _fill_from_preset(values: dict, schema: Mapping[str, Parameter], numbers: Mapping) -> dict:
     """Replace what stands for "the preset's" by its number, and check what goes together."""
-    numbers = PRESETS[values["preset"]]
     for name, parameter in schema.items():
         if parameter.preset and values[name] == parameter.default and name in numbers:
             values[name] = numbers[name]
