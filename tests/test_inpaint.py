@@ -59,8 +59,8 @@ def close(ours, theirs, atol=1e-4):
     torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
 
 
-def plain_removal(pipe, images, m_pre, steps, s=0.0) -> torch.Tensor:
-    """Section 5.1 as it is written there, image by image."""
+def plain_removal(pipe, images, m_pre, steps, s=0.0, resample=1) -> torch.Tensor:
+    """Section 5.1 as it is written there, image by image; RePaint's Algorithm 1 if resampled."""
     abar, times = pipe.scheduler.alphas_cumprod, ddim_timesteps(pipe, steps)
     y_b, y_f = encode_prompts(pipe, Y_B), encode_prompts(pipe, Y_F)
     removed = []
@@ -69,14 +69,20 @@ def plain_removal(pipe, images, m_pre, steps, s=0.0) -> torch.Tensor:
         keep = (~m_pre[i]).float()
         z = per_image_noise(z0.shape[1:], [seed], "start")
         for k, t in enumerate(times):
-            noise = per_image_noise(z0.shape[1:], [seed], f"known step={k}")
-            q = abar[t].sqrt() * z0 + (1 - abar[t]).sqrt() * noise
-            z = keep * q + (1 - keep) * z
-            e_b, e_f = predict_eps(pipe, z, t, y_b), predict_eps(pipe, z, t, y_f)
-            e = e_b + s * (e_f - e_b)
             prev = abar[times[k + 1]] if t != times[-1] else abar[0]
-            z = prev.sqrt() * (z - (1 - abar[t]).sqrt() * e) / abar[t].sqrt()
-            z = z + (1 - prev).sqrt() * e
+            for u in range(resample):
+                label = f"step={k} take={u}" if u else f"step={k}"
+                if u:
+                    beta = 1 - abar[t] / prev
+                    noise = per_image_noise(z0.shape[1:], [seed], f"back {label}")
+                    z = (1 - beta).sqrt() * z + beta.sqrt() * noise
+                noise = per_image_noise(z0.shape[1:], [seed], f"known {label}")
+                q = abar[t].sqrt() * z0 + (1 - abar[t]).sqrt() * noise
+                z = keep * q + (1 - keep) * z
+                e_b, e_f = predict_eps(pipe, z, t, y_b), predict_eps(pipe, z, t, y_f)
+                e = e_b + s * (e_f - e_b)
+                z = prev.sqrt() * (z - (1 - abar[t]).sqrt() * e) / abar[t].sqrt()
+                z = z + (1 - prev).sqrt() * e
         decoded = pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample
         removed.append(((decoded + 1) / 2).clamp(0, 1))
     return torch.cat(removed)
@@ -98,6 +104,25 @@ def test_guidance_is_the_papers(pipe, s):
     options = {"steps": 3, "guidance": s, "y_f": Y_F}
     removed = remove(pipe, images, M_PRE[:1], Y_B, **options)
     close(removed, plain_removal(pipe, images, M_PRE[:1], steps=3, s=s), atol=5e-4)
+
+
+def test_resampling_is_repaints(pipe):
+    images, options = pictures(pipe, 2), {"steps": 3, "resample": 3}
+    removed = remove(pipe, images, M_PRE[:2], Y_B, **options)
+    close(removed, plain_removal(pipe, images, M_PRE[:2], **options), atol=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"resample": 0}, "resample=0"),
+        ({"resample": 2.0}, "resample=2.0"),
+        ({"resample": 2, "scheduler": "PNDMScheduler"}, "DDIMScheduler.*PNDMScheduler.*allowed.*1"),
+    ],
+)
+def test_resampling_that_cannot_be_is_refused(given, says):
+    with pytest.raises(ValueError, match=says):
+        remove(V, pictures(V), M_PRE, Y_B, steps=3, **given)
 
 
 @any_scheduler

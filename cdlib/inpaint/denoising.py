@@ -23,7 +23,7 @@ from cdlib.inpaint.schedulers import scheduler_by_name
 from cdlib.models import decode_latents, encode_prompts, per_image_noise
 
 if TYPE_CHECKING:
-    from diffusers import StableDiffusionPipeline
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 Known = tuple[torch.Tensor, torch.Tensor]  # z0 (N, C, h, w) and where to paint (N, 1, h, w) bool
 Prompts = list[tuple[float, torch.Tensor]]  # weights that add up to 1, and encoded prompts
@@ -72,6 +72,17 @@ def check_scale(parameter: str, scale: object, y_f: str | None) -> float:
     return float(scale)
 
 
+def check_resample(resample: object, scheduler: str) -> int:
+    """`resample` as an int; ValueError if it is none, or the scheduler looks back at past steps."""
+    resample = whole_number("resample", resample, 1)
+    if resample > 1 and scheduler != "DDIMScheduler":
+        raise ValueError(
+            f"resample={resample}: a step can be taken again with DDIMScheduler alone, since others "
+            f"carry past steps along, and scheduler is {scheduler!r}; allowed with it is 1."
+        )
+    return resample
+
+
 def check_steps(pipe: StableDiffusionPipeline, steps: object) -> int:
     """`steps` as an int; ValueError unless the model's schedule has so many."""
     return whole_number("steps", steps, 1, pipe.scheduler.config.num_train_timesteps - 1)
@@ -88,6 +99,7 @@ def denoise(
     scheduler: str,
     batch_size: int,
     known: Known | None = None,
+    resample: int = 1,
 ) -> Iterator[DenoisingState]:
     """Denoise one image for each seed, all at once; yield after every step.
 
@@ -95,6 +107,10 @@ def denoise(
     is known is put in place with noise of its own: z <- keep * q(z_t | z0) + (1 - keep) * z
     (section 5.1). After the last step nothing is put back. Latents stay in float32 whatever the
     U-Net computes in. An image depends on its own seed alone, noise of the scheduler's included.
+
+    resample: how often a step is taken. Before it is taken again, its result is noised back to
+    where it came from (RePaint: Lugmayr et al., 2022, section 4.2): what is painted meets anew what
+    is known, and the two come to fit together.
     """
     grid = scheduler_by_name(pipe, scheduler)
     grid.set_timesteps(steps, device=pipe.device)
@@ -105,13 +121,18 @@ def denoise(
     for i, t in enumerate(grid.timesteps):
         scale = grid.scale_model_input(torch.ones(1), t).item()
         signal = _signal_rate(pipe, t.item(), scale)
-        if known is not None:
-            z0, hole = known
-            eps = per_image_noise(shape, seeds, f"known step={i}").to(z)
-            z = torch.where(hole, z, (signal * z0 + math.sqrt(1 - signal**2) * eps) / scale)
-        z_t = z * scale
-        output = _predict(pipe, z_t, t, prompts, batch_size)
-        z = grid.step(output, t, z, **options).prev_sample
+        for take in range(resample):
+            label = f"step={i}" + (f" take={take}" if take else "")
+            if take:
+                eps = per_image_noise(shape, seeds, f"back {label}").to(z)
+                z = _noised_back(z, signal, _signal_after(pipe, grid, i), eps)
+            if known is not None:
+                z0, hole = known
+                eps = per_image_noise(shape, seeds, f"known {label}").to(z)
+                z = torch.where(hole, z, (signal * z0 + math.sqrt(1 - signal**2) * eps) / scale)
+            z_t = z * scale
+            output = _predict(pipe, z_t, t, prompts, batch_size)
+            z = grid.step(output, t, z, **options).prev_sample
         done = i + 1 == len(grid.timesteps)
         guess = z if done else _clean(pipe, z_t, output, signal)
         yield DenoisingState(i + 1, len(grid.timesteps), t.item(), z, guess, pipe)
@@ -126,6 +147,19 @@ def _signal_rate(pipe: StableDiffusionPipeline, t: float, scale: float) -> float
     """sqrt(abar_t). Between whole timesteps, where second-order schedulers with sigmas also go,
     the model has no abar; there it is what the scheduler scales by."""
     return pipe.scheduler.alphas_cumprod[int(t)].sqrt().item() if t == int(t) else scale
+
+
+def _signal_after(pipe: StableDiffusionPipeline, grid: DDIMScheduler, i: int) -> float:
+    """sqrt(abar) of what the grid's step i leads to."""
+    last = i + 1 == len(grid.timesteps)
+    abar = grid.final_alpha_cumprod if last else grid.alphas_cumprod[int(grid.timesteps[i + 1])]
+    return abar.sqrt().item()
+
+
+def _noised_back(z: torch.Tensor, signal: float, less: float, eps: torch.Tensor) -> torch.Tensor:
+    """From latents with the signal rate `less` to noisier ones with the rate `signal`."""
+    ratio = signal / less
+    return ratio * z + math.sqrt(1 - ratio**2) * eps
 
 
 def _predict(

@@ -10,6 +10,7 @@ import torch
 from cdlib.checks import whole_number
 from cdlib.inpaint.denoising import (
     DenoisingState,
+    check_resample,
     check_scale,
     check_steps,
     concept_prompts,
@@ -35,6 +36,7 @@ def remove(
     guidance: float | None = None,
     y_f: str | None = None,
     dilate: int = 0,
+    resample: int = 1,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
 ) -> torch.Tensor:
@@ -48,6 +50,8 @@ def remove(
     scheduler: any of `cdlib.inpaint.SCHEDULERS`.
     guidance: s in eps = eps(y_b) + s [eps(y_f) - eps(y_b)]; None is y_b alone, below 0 pushes away
         from the object. It needs y_f, and twice the time unless it is 0 or 1.
+    resample: how often each step is taken (RePaint: Lugmayr et al., 2022), so many times the time;
+        1 is the paper. More lets what is painted come to fit the rest. With DDIMScheduler alone.
     seed: one number for the run, or one for each image. An image's result depends on its own seed
         alone, not on its companions or on batch_size (how many pass the U-Net at once).
 
@@ -65,6 +69,7 @@ def remove(
         guidance=guidance,
         y_f=y_f,
         dilate=dilate,
+        resample=resample,
         seed=seed,
         batch_size=batch_size,
     )
@@ -82,6 +87,7 @@ def removal_steps(
     guidance: float | None = None,
     y_f: str | None = None,
     dilate: int = 0,
+    resample: int = 1,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
 ) -> Iterator[DenoisingState]:
@@ -91,6 +97,7 @@ def removal_steps(
     """
     check_images(pipe, images)
     hole = dilate_mask(_check_mask(pipe, images, m_pre), dilate)
+    resample = check_resample(resample, scheduler)
     steps, batch_size = check_steps(pipe, steps), whole_number("batch_size", batch_size, 1)
     scheduler_by_name(pipe, scheduler)  # here, so that a wrong name is told before the encoder runs
     if guidance is None and y_f is not None:
@@ -108,6 +115,7 @@ def removal_steps(
         scheduler=scheduler,
         batch_size=batch_size,
         known=(z0, hole[:, None].to(z0.device)),
+        resample=resample,
     )
 
 
