@@ -25,7 +25,7 @@ def load_folder(folder: Path, concept: str, split: str, limit: int | None, size:
         images, masks = images / split, masks / split
     else:
         split = "all"
-    files, drawn = _by_stem(images), _by_stem(masks) if masks.is_dir() else {}
+    files, drawn = files_by_stem(images), files_by_stem(masks) if masks.is_dir() else {}
     if not files:
         raise ValueError(f"source={str(folder)!r}: no {', '.join(SUFFIXES)} files in {images}.")
     if orphans := sorted(set(drawn) - set(files)):
@@ -38,7 +38,7 @@ def load_folder(folder: Path, concept: str, split: str, limit: int | None, size:
     return Dataset(examples, concept, split)
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def files_by_stem(folder: Path) -> dict[str, Path]:
     """The image files of a folder by stem, in order of name; a stem may not come twice."""
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
@@ -51,7 +51,7 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _from_files(image_file: Path, mask_file: Path | None, split: str, size: int) -> Example:
-    picture = _open(image_file, "RGB")
+    picture = open_picture(image_file, "RGB")
     width, height = _fit(picture.size, size)
     image = torch.zeros(3, size, size)
     image[:, :height, :width] = to_tensor(
@@ -61,7 +61,7 @@ def _from_files(image_file: Path, mask_file: Path | None, split: str, size: int)
     valid[:height, :width] = True
     mask = None
     if mask_file is not None:
-        grey = _open(mask_file, "L")
+        grey = open_picture(mask_file, "L")
         if grey.size != picture.size:
             raise ValueError(
                 f"{mask_file.name}: the mask is {grey.size[0]}x{grey.size[1]} pixels, its image "
@@ -74,7 +74,7 @@ def _from_files(image_file: Path, mask_file: Path | None, split: str, size: int)
     return Example(image, mask, None, image_file.stem, split, valid=valid)
 
 
-def _open(path: Path, mode: str) -> Image.Image:
+def open_picture(path: Path, mode: str) -> Image.Image:
     """The picture as its photographer held the camera."""
     try:
         with Image.open(path) as file:

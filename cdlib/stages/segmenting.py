@@ -1,0 +1,148 @@
+"""Segmenters in the store: what they are trained on, their weights and how training went.
+
+    nets = trained_nets(made, synthetic)       # made: a Distillation; synthetic: D'_s
+    nets["d_s"][0].predict(images)             # of the first seed
+
+Four training sets, from what the method knows to what it is compared with:
+
+- "m_pre": the images of D with M_pre at their size,
+- "d_s": the paper's D_s, the same images with M,
+- "d_s_synthetic": D_s and after it D'_s, the kept synthetic images with their M and the composites,
+- "supervised": the same images with true masks, the upper bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import torch
+
+from cdlib.masks import upsample_mask
+from cdlib.segmenter import Segmenter, choose_device, restore, segmenter_steps
+from cdlib.stages.keys import tensor_fingerprint
+from cdlib.store import Artifact, Store
+
+if TYPE_CHECKING:
+    from cdlib.stages.chain import Distillation, Labels
+
+TRAINING_SETS = ("m_pre", "d_s", "d_s_synthetic", "supervised")
+LOGGED = 8  # states that a training yields: the log has as many rows
+Pairs = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, H, W), masks (N, H, W)
+
+
+def segmenter_artifact(
+    images: torch.Tensor,  # (N, 3, H, W) in [0, 1]
+    masks: torch.Tensor,  # (N, H, W) bool or in [0, 1]
+    val_images: torch.Tensor | None = None,  # (K, 3, H, W)
+    val_masks: torch.Tensor | None = None,  # (K, H, W), of the same making as masks
+    *,
+    width: int = 8,
+    steps: int = 400,
+    batch_size: int = 32,
+    lr: float = 2e-3,
+    precision: str = "bf16",
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    store: Store | None = None,
+) -> Artifact:
+    """A network trained on pairs, see `segmenter_steps`; `load_trained` makes a segmenter of it.
+
+    "net": its weights. "trained": what is known of the training. "log": a table of step, loss (a
+    mean since the row before), val_iou (NaN without validation) and the seconds that training took
+    so far. A run that is killed goes on where it was when it is asked for again.
+    """
+    val = None if val_images is None else (val_images, val_masks)
+    settings = {"width": width, "steps": steps, "batch_size": batch_size, "lr": lr}
+    settings |= {"precision": precision, "seed": seed}
+
+    def make(scratch: Path) -> dict[str, Any]:
+        how = {"val": val, "every": max(1, steps // LOGGED), "device": device}
+        checkpoint = scratch / "run.safetensors"
+        for state in segmenter_steps(images, masks, checkpoint=checkpoint, **how, **settings):
+            last = state
+        net = last.segmenter()
+        log = pd.DataFrame(last.log).astype({"val_iou": float})
+        return {"net": net.state_dict(), "trained": net.trained, "log": log}
+
+    return (store or Store()).get(
+        "segmenter",
+        make,
+        params={**settings, "logged": LOGGED},
+        seed=seed,
+        inputs=[tensor_fingerprint(part) for part in (images, masks, *(val or ()))],
+        code=[segmenter_steps],
+        device=choose_device(device),
+        resumable=True,
+    )
+
+
+def load_trained(artifact: Artifact) -> Segmenter:
+    """The network of `segmenter_artifact`, ready to predict."""
+    return restore(artifact["net"], artifact.manifest["params"]["width"], artifact["trained"])
+
+
+def training_sets(made: Distillation, synthetic: Artifact | None = None) -> dict[str, Pairs]:
+    """Images and masks, float32 in [0, 1], by name; see the head of this module.
+
+    Without `synthetic`, as from `synthetic_artifact`, there is no "d_s_synthetic"; where nobody
+    drew masks there is no "supervised".
+    """
+    sets = _by_masks(made.labels("train"))
+    if synthetic is not None:
+        sets["d_s_synthetic"] = _joined(sets["d_s"], *synthetic_pairs(synthetic))
+    return {name: sets[name] for name in TRAINING_SETS if name in sets}
+
+
+def synthetic_pairs(synthetic: Artifact) -> tuple[Pairs, Pairs]:
+    """What D'_s consists of: kept images with their M, and composites with soft masks."""
+    kept = torch.as_tensor(synthetic["kept"])
+    drawn = synthetic["images"][kept], synthetic["m_refined"][kept].float()
+    return drawn, (synthetic["composites"], synthetic["composite_masks"])
+
+
+def trained_artifacts(
+    made: Distillation,
+    synthetic: Artifact | None = None,
+    names: Sequence[str] = TRAINING_SETS,
+) -> dict[str, list[Artifact]]:
+    """Trainings on the sets of these names that there are, one for each of p.n_seeds seeds.
+
+    Each is watched on the validation split's own masks of the same making, "d_s_synthetic" on the
+    refined masks of real images. Seeds are p.seed, p.seed + 1, ...
+    """
+    p, sets, watched = made.p, training_sets(made, synthetic), _by_masks(made.labels("val"))
+    how = {"width": p.width, "steps": p.segmenter_steps, "batch_size": p.segmenter_batch}
+    how |= {"lr": p.segmenter_rate, "store": made.store, "device": made.pipe.device}
+    found: dict[str, list[Artifact]] = {}
+    for name in (name for name in names if name in sets):
+        val = watched["d_s" if name == "d_s_synthetic" else name]
+        seeds = range(p.seed, p.seed + p.n_seeds)
+        found[name] = [segmenter_artifact(*sets[name], *val, seed=seed, **how) for seed in seeds]
+    return found
+
+
+def trained_nets(
+    made: Distillation,
+    synthetic: Artifact | None = None,
+    names: Sequence[str] = TRAINING_SETS,
+) -> dict[str, list[Segmenter]]:
+    """The networks of `trained_artifacts`, ready to predict, on the model's device."""
+    trained = trained_artifacts(made, synthetic, names)
+    where = made.pipe.device
+    return {name: [load_trained(one).to(where) for one in some] for name, some in trained.items()}
+
+
+def _by_masks(labels: Labels) -> dict[str, Pairs]:
+    images = labels.data.images
+    coarse = upsample_mask(labels.m_pre, tuple(images.shape[2:]))
+    masks = {"m_pre": coarse, "d_s": labels.m_refined}
+    if all(example.mask is not None for example in labels.data):
+        masks["supervised"] = labels.data.masks
+    return {name: (images, mask.float()) for name, mask in masks.items()}
+
+
+def _joined(*pairs: Pairs) -> Pairs:
+    return torch.cat([images for images, _ in pairs]), torch.cat([masks for _, masks in pairs])
