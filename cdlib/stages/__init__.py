@@ -28,6 +28,14 @@ from cdlib.stages.judge import concept_index, seen_objects, seen_odds
 from cdlib.stages.keys import model_fingerprint, native_size, tensor_fingerprint
 from cdlib.stages.removal import removal_artifact
 from cdlib.stages.report import glue_estimate
+from cdlib.stages.segmenting import (
+    load_trained,
+    segmenter_artifact,
+    synthetic_pairs,
+    trained_artifacts,
+    trained_nets,
+    training_sets,
+)
 from cdlib.stages.synthesis import masks_with_seed, samples_artifact, synthetic_artifact
 
 __all__ = [
@@ -39,6 +47,7 @@ __all__ = [
     "glue_estimate",
     "inception_features",
     "load_m_prime",
+    "load_trained",
     "m_hat_artifact",
     "m_pre_artifact",
     "m_prime_artifact",
@@ -53,7 +62,12 @@ __all__ = [
     "samples_artifact",
     "seen_objects",
     "seen_odds",
+    "segmenter_artifact",
     "synthetic_artifact",
+    "synthetic_pairs",
     "t0_sweep_artifact",
     "tensor_fingerprint",
+    "trained_artifacts",
+    "trained_nets",
+    "training_sets",
 ]
