@@ -62,7 +62,14 @@ def pooled_estimates(
     pred: ArrayLike, truth: ArrayLike, n_boot: int = 1000, seed: int = 0
 ) -> dict[str, Estimate]:
     """`pooled_scores` with their 95% intervals over images."""
-    counts = confusion(pred, truth)
+    return estimates_from_confusion(confusion(pred, truth), n_boot, seed)
+
+
+def estimates_from_confusion(
+    counts: ArrayLike, n_boot: int = 1000, seed: int = 0
+) -> dict[str, Estimate]:
+    """`pooled_estimates` of what `confusion` has counted, (N, 4)."""
+    counts = np.asarray(counts)
     point = scores_from_confusion(counts.sum(0))
     return {
         name: Estimate.around(
