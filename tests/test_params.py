@@ -120,6 +120,12 @@ def test_a_scheduler_is_named_as_diffusers_does():
         check_parameters({"scheduler": "ddim"}, "04_removal")
 
 
+def test_a_preset_takes_steps_again_with_ddim_alone():
+    assert check_parameters({}, "04_removal").resample > 1
+    assert check_parameters({"scheduler": "PNDMScheduler"}, "04_removal").resample == 1
+    assert check_parameters({"resample": 5}, "04_removal").resample == 5
+
+
 def test_unknown_chapter_is_named():
     with pytest.raises(ParameterError, match="02_attention"):
         check_parameters({}, "02_atention")

@@ -77,8 +77,8 @@ def check_resample(resample: object, scheduler: str) -> int:
     resample = whole_number("resample", resample, 1)
     if resample > 1 and scheduler != "DDIMScheduler":
         raise ValueError(
-            f"resample={resample}: a step can be taken again with DDIMScheduler alone, since others "
-            f"carry past steps along, and scheduler is {scheduler!r}; allowed with it is 1."
+            f"resample={resample}: with scheduler={scheduler!r}, which may carry past steps along, "
+            "allowed is 1; more needs DDIMScheduler."
         )
     return resample
 

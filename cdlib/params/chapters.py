@@ -111,7 +111,30 @@ SCHEDULER = Parameter(
     pattern=r"[A-Z]\w+Scheduler",
     otherwise="another of diffusers' schedulers",
 )
-DILATE = Parameter("dilate", 0, "latent cells by which the removed region is widened", 0, 8)
+# How objects are removed.
+REMOVAL = (
+    SCHEDULER,
+    Parameter("removal_steps", 0, "steps of a removal; 0 takes the preset's", 0, 1000, preset=True),
+    Parameter(
+        "dilate",
+        -1,
+        "latent cells by which the removed region is widened; -1 takes the preset's",
+        -1,
+        8,
+        preset=True,
+    ),
+    Parameter(
+        "removal_scale",
+        0.0,
+        "push from y_f to y_b, 1 is y_b alone; 0 takes the preset's",
+        0.0,
+        30.0,
+        preset=True,
+    ),
+    Parameter(
+        "resample", 0, "how often each step is taken; 0 takes the preset's", 0, 64, preset=True
+    ),
+)
 N_VAL = Parameter(
     "n_val", 0, "images that choices are made on; 0 takes the preset's", 0, 100_000, preset=True
 )
@@ -144,7 +167,7 @@ SEGMENTER = (
         "n_seeds", 0, "trainings of each U-Net; 0 takes the preset's", 0, 64, preset=True
     ),
 )  # fmt: skip
-CHAIN = (*COMMON, DIFFICULTY, N_IMAGES, *MASKS, *FINETUNING, SCHEDULER, DILATE)
+CHAIN = (*COMMON, DIFFICULTY, N_IMAGES, *MASKS, *FINETUNING, *REMOVAL)
 
 CHAPTERS: dict[str, tuple[Parameter, ...]] = {
     "00_welcome": COMMON,

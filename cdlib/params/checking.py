@@ -47,6 +47,8 @@ def parameters_cell(chapter: str) -> str:
 
 def _fill_from_preset(values: dict, schema: Mapping[str, Parameter], numbers: Mapping) -> dict:
     """Replace what stands for "the preset's" by its number, and check what goes together."""
+    if values.get("scheduler", "DDIMScheduler") != "DDIMScheduler":
+        numbers = {**numbers, "resample": 1}  # no other sampler can take a step again
     for name, parameter in schema.items():
         if parameter.preset and values[name] == parameter.default and name in numbers:
             values[name] = numbers[name]

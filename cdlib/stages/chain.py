@@ -129,9 +129,17 @@ class Distillation:
         self, images: torch.Tensor, m_pre: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Any images without what M_pre covers, and the refined masks that follow."""
+        removed = self.remove(self.m_prime, images, m_pre)
+        return removed, refine(images, removed, m_pre, dilate=self.p.dilate, seed=self.p.seed)
+
+    def remove(
+        self, model: StableDiffusionPipeline, images: torch.Tensor, m_pre: torch.Tensor
+    ) -> torch.Tensor:
+        """Any images without what M_pre covers, painted by m or m'."""
         p = self.p
-        removed = removal_artifact(
-            self.m_prime, images, m_pre, self.y_b, steps=p.steps, scheduler=p.scheduler,
-            dilate=p.dilate, seed=p.seed, store=self.store,
+        # The code's scale pushes from y_f to y_b, the paper's s from y_b to y_f.
+        away = {} if p.removal_scale == 1 else {"guidance": 1 - p.removal_scale, "y_f": self.y_f}
+        return removal_artifact(
+            model, images, m_pre, self.y_b, steps=p.removal_steps, scheduler=p.scheduler,
+            dilate=p.dilate, resample=p.resample, seed=p.seed, store=self.store, **away,
         )["removed"]  # fmt: skip
-        return removed, refine(images, removed, m_pre, dilate=p.dilate, seed=p.seed)
