@@ -1,0 +1,116 @@
+"""What changes the U-Net: the masks it learns from, how many there are, and its width."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import torch
+
+from cdlib.stages.segmenting import Pairs, load_trained, segmenter_artifact, training_sets
+
+from .tables import Variant
+
+if TYPE_CHECKING:
+    from cdlib.segmenter import Segmenter
+    from cdlib.stages.chain import Distillation
+    from cdlib.store import Artifact
+
+WIDTHS = (0.5, 2)  # times the U-Net's width
+SHARES = (0.25, 0.5)  # of the images that a U-Net learns from
+HALF = (0.5,)  # of the synthetic images added
+
+Nets = Mapping[str, Sequence["Segmenter"]]
+
+
+def net_ablations(made: Distillation, synthetic: Artifact, nets: Nets) -> Iterator[Variant]:
+    """Refinement, synthetic share and width, on the validation split.
+
+    Refinement compares all trainings of two networks; the others have one each, of one seed.
+    """
+    yield _by_nets(made, "refinement", "on", nets["d_s"], True)
+    yield _by_nets(made, "refinement", "off", nets["m_pre"])
+    yield from _synthetic(made, synthetic, nets)
+    yield _by_nets(made, "width", made.p.width, nets["d_s"][:1], True)
+    d_s = training_sets(made, synthetic)["d_s"]
+    for width in _widths(made.p):
+        yield _by_nets(made, "width", width, [train_on(made, *d_s, width=width)])
+
+
+def net_costs(made: Distillation) -> dict[str, int]:
+    """What `net_ablations` makes beyond what the evaluation needs, at most."""
+    return {"trainings of a U-Net": 2 + len(_widths(made.p))}
+
+
+def learning_curve(
+    made: Distillation, synthetic: Artifact, nets: Nets
+) -> dict[str, dict[int, Segmenter]]:
+    """Networks that learned from fewer images, and from fewer synthetic ones added to all.
+
+    "images": how many of D_s to the network; "added": how many synthetic images beside all of D_s
+    to the network. One training each, all of the same seed and of as many steps; three of them are
+    not among `nets`.
+    """
+    d_s, added = _apart(training_sets(made, synthetic))
+    n, m = len(d_s[0]), len(added[0])
+    fewer = {k: train_on(made, *_first(d_s, k)) for k in _counts(n, SHARES)}
+    some = {k: train_on(made, *_joined(d_s, _first(added, k))) for k in _counts(m, HALF)}
+    whole = {m: nets["d_s_synthetic"][0]} if m else {}
+    d_s_net = nets["d_s"][0]
+    return {"images": {**fewer, n: d_s_net}, "added": {0: d_s_net, **some, **whole}}
+
+
+def train_on(
+    made: Distillation, images: torch.Tensor, masks: torch.Tensor, width: int | None = None
+) -> Segmenter:
+    """A network trained as those of `trained_nets` are, from the first of their seeds."""
+    p, val = made.p, made.labels("val")
+    artifact = segmenter_artifact(
+        images, masks, val.data.images, val.m_refined.float(), width=width or p.width,
+        steps=p.segmenter_steps, batch_size=p.segmenter_batch, lr=p.segmenter_rate,
+        seed=p.seed, store=made.store, device=made.pipe.device,
+    )  # fmt: skip
+    return load_trained(artifact).to(made.pipe.device)
+
+
+def _synthetic(made: Distillation, synthetic: Artifact, nets: Nets) -> Iterator[Variant]:
+    d_s, added = _apart(training_sets(made, synthetic))
+    yield _by_nets(made, "synthetic", "none", nets["d_s"][:1], True)
+    for count in _counts(len(added[0]), HALF):
+        net = train_on(made, *_joined(d_s, _first(added, count)))
+        yield _by_nets(made, "synthetic", "half", [net])
+    if len(added[0]):
+        yield _by_nets(made, "synthetic", "all", nets["d_s_synthetic"][:1])
+        yield _by_nets(made, "synthetic", "alone", [train_on(made, *added)])
+
+
+def _by_nets(
+    made: Distillation, choice: str, setting: object, nets: Sequence[Segmenter], reference=False
+) -> Variant:
+    images = made.data("val").images
+    return Variant.of(choice, setting, {"unet": [net.predict(images) for net in nets]}, reference)
+
+
+def _apart(sets: Mapping[str, Pairs]) -> tuple[Pairs, Pairs]:
+    """D_s, and the synthetic pairs beside it in an order that mixes samples and composites."""
+    n = len(sets["d_s"][0])
+    images, masks = (part[n:] for part in sets["d_s_synthetic"])
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return sets["d_s"], (images[order], masks[order])
+
+
+def _first(pairs: Pairs, count: int) -> Pairs:
+    return pairs[0][:count], pairs[1][:count]
+
+
+def _joined(pairs: Pairs, more: Pairs) -> Pairs:
+    return torch.cat([pairs[0], more[0]]), torch.cat([pairs[1], more[1]])
+
+
+def _counts(n: int, shares: Sequence[float]) -> list[int]:
+    return sorted({round(share * n) for share in shares} - {0, n})
+
+
+def _widths(p: SimpleNamespace) -> list[int]:
+    return sorted({max(1, round(times * p.width)) for times in WIDTHS} - {p.width})

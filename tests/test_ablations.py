@@ -1,0 +1,166 @@
+"""Ablations: every choice made with a tiny model, their table, and its way into records and back."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+import tiny
+import torch
+
+from cdlib.figures import evaluation as draw
+from cdlib.metrics import Estimate
+from cdlib.params import check_parameters
+from cdlib.stages import Distillation, ablations, synthetic_artifact, trained_nets
+from cdlib.stages.ablations import masks as of_masks
+from cdlib.stages.ablations import nets as of_nets
+from cdlib.store import Store
+
+pytestmark = pytest.mark.usefixtures("closed_figures")
+FEW = {
+    "preset": "quick", "n_train": 3, "n_val": 2, "n_images": 2, "steps": 5, "finetune_steps": 4,
+    "batch_size": 2, "n_synthetic": 3, "segmenter_steps": 2, "segmenter_batch": 2, "n_seeds": 2,
+    "width": 2, "least_area": 0.0, "most_area": 1.0,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Distillation:
+    p = check_parameters({**FEW, "device": "cpu"}, chapter="07_evaluation")
+    made = Distillation(p, store=Store(tmp_path_factory.mktemp("store")))
+    made.pipe = tiny.pocket_shaped()
+    return made
+
+
+@pytest.fixture(scope="module")
+def synthetic(made):
+    return synthetic_artifact(made, made.p.n_synthetic, least_area=0, most_area=1)
+
+
+@pytest.fixture(scope="module")
+def nets(made, synthetic):
+    return trained_nets(made, synthetic)
+
+
+@pytest.fixture(scope="module")
+def spent() -> dict[str, list]:
+    """What is made on the way: the steps of each fine-tuning, the width of each training."""
+    return {"fine-tunings": [], "removals": [], "trainings": []}
+
+
+@pytest.fixture(scope="module")
+def table(made, synthetic, nets, spent) -> pd.DataFrame:
+    made.labels("val")
+    store_get = Store.get
+
+    def get(self, stage, make, **of):
+        def made_anew(*scratch):
+            if stage == "m_prime":
+                spent["fine-tunings"].append(of["params"]["steps"])
+            if stage == "segmenter":
+                spent["trainings"].append(of["params"]["width"])
+            if stage == "removal":
+                spent["removals"].append(stage)
+            return make(*scratch)
+
+        return store_get(self, stage, made_anew, **of)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "get", get)
+        variants = ablations.ablations(made, synthetic, nets)
+        return ablations.ablation_table(variants, made.data("val").masks)
+
+
+def test_every_choice_has_a_reference_and_something_else(table):
+    for choice in set(ablations.CHOICES):
+        rows = table[table["choice"] == choice]
+        assert rows["reference"].any() and not rows["reference"].all(), choice
+        assert rows.iloc[0]["reference"]
+        assert (rows[rows["reference"]][["gain", "gain_low", "gain_high"]] == 0).all().all()
+    assert table["iou"].between(0, 1).all() and (table["n"] == FEW["n_val"]).all()
+    assert (table["gain_low"] <= table["gain"]).all() and (
+        table["gain"] <= table["gain_high"]
+    ).all()
+
+
+def test_settings_are_what_they_say(table):
+    def words(choice: str) -> list[str]:
+        return list(dict.fromkeys(table.loc[table["choice"] == choice, "words"]))
+
+    assert words("t0") == ["T₀ = 4", "T₀ = 1", "T₀ = 2", "T₀ = 5"]
+    assert words("n_noise") == ["N = 1", "N = 4"]
+    assert sorted(words("rule")) == ["gmm", "otsu", "percentile", "posterior"]
+    assert words("finetune_steps") == ["4 steps", "0 steps", "1 steps", "2 steps"]
+    assert words("p_foreground") == ["p = 0.5", "p = 0", "p = 1"]
+    assert words("width") == ["2", "1", "4"]
+
+
+def test_they_cost_what_is_said(table, made, spent):
+    costs = ablations.ablation_costs(made)
+    assert costs["steps of fine-tuning"] == sum(spent["fine-tunings"]) == 1 + 2 + 2 + 2
+    assert costs["trainings of a U-Net"] >= len(spent["trainings"]) >= 3
+    # masks that come out alike share their removal
+    assert costs["removals, of an image each"] >= 2 * len(spent["removals"]) > 0
+
+
+def test_the_mean_over_fewer_timesteps_is_that_of_fewer(made):
+    fewer = of_masks.changed(made, t0=2)
+    expected = fewer.attention(made.data("val").images)
+    found = of_masks._profile(made)["by_timestep"][:, :2].mean(1)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_table_comes_back_from_its_results(table):
+    results = ablations.ablation_results(table, "bird")
+    other = {"m_refined.bird.iou": Estimate(0.5, (0.4, 0.6), 9)}
+    again = ablations.table_of_results(dict(sorted((results | other).items())), "bird")
+    pd.testing.assert_frame_equal(again, table)
+    assert ablations.table_of_results(results, "dog").empty
+    assert "ablation.bird.p_foreground.0_5.m_refined.iou" in results
+    assert "ablation.bird.p_foreground.0_5.m_refined.gain" not in results
+    assert all(name == name.lower() for name in results)
+
+
+def test_a_choice_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="'width'"):
+        ablations.Variant.of("widht", 3, {})
+
+
+def test_networks_learn_from_fewer_images(made, synthetic, nets):
+    curve = ablations.learning_curve(made, synthetic, nets)
+    assert list(curve["images"])[-1] == FEW["n_train"] and 0 in curve["added"]
+    assert curve["images"][FEW["n_train"]] is nets["d_s"][0]
+    for counts in curve.values():
+        assert list(counts) == sorted(counts)
+        for net in counts.values():
+            assert net.predict(made.data("val").images).shape == (2, 64, 64)
+
+
+def test_without_synthetic_images_there_is_nothing_to_add(made, nets):
+    d_s = torch.zeros(3, 3, 64, 64), torch.zeros(3, 64, 64)
+    own, added = of_nets._apart({"d_s": d_s, "d_s_synthetic": d_s})
+    assert own is d_s and len(added[0]) == len(added[1]) == 0
+    assert of_nets._counts(0, (0.5,)) == []
+
+
+def test_synthetic_images_are_mixed_and_keep_their_masks():
+    images = torch.arange(6.0).reshape(6, 1, 1, 1).expand(6, 3, 4, 4)
+    sets = {"d_s": (images[:2], images[:2, 0]), "d_s_synthetic": (images, images[:, 0])}
+    _, (found, masks) = of_nets._apart(sets)
+    assert sorted(found[:, 0, 0, 0].tolist()) == [2, 3, 4, 5]
+    assert torch.equal(found[:, 0], masks)
+
+
+def test_the_figure_has_a_row_for_every_setting(table):
+    ax = draw.ablation_gains(table, ablations.CHOICES).axes[0]
+    settings = table.drop_duplicates(["choice", "setting"])
+    assert len(ax.get_yticklabels()) == len(settings) + len(ablations.CHOICES)
+    empty = draw.ablation_gains(table[:0], ablations.CHOICES)
+    assert empty.axes[0].texts[0].get_text() == "not measured for this model"
+
+
+def test_odd_settings_leave_no_row_twice():
+    p = SimpleNamespace(steps=1, t0=1, finetune_steps=1, p_foreground=1.0, width=1)
+    assert of_masks._t0_settings(p) == [] and of_masks._path(p) == []
+    assert of_masks._other_odds(p) == [0.0] and of_nets._widths(p) == [2]
