@@ -68,6 +68,7 @@ def test_kid_equals_pairs_one_by_one():
     assert ours.value == pytest.approx(plain_kid(real, fake), rel=0.05)
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance`")
 def test_fid_and_kid_of_images_equal_torchmetrics_with_the_judge():
     class Judge(nn.Module):
         num_features = 128
