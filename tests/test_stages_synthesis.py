@@ -11,12 +11,14 @@ import torch
 from cdlib import stages
 from cdlib.inpaint import composite, synthesise
 from cdlib.masks import degenerate, reason_counts, upsample_mask
-from cdlib.stages.synthesis import FIRST_SEED, MOST
+from cdlib.params import chapters
+from cdlib.stages.synthesis import FIRST_SEED, LOOP, MOST
 from cdlib.store import Store
 
 SETTINGS = {
     "concept": "bird", "seed": 3, "t0": 2, "steps": 3, "n_noise": 1, "rule": "gmm",
-    "scheduler": "DDIMScheduler", "dilate": 0,
+    "scheduler": "DDIMScheduler", "removal_steps": 2, "dilate": 0, "removal_scale": 1.0,
+    "resample": 1,
 }  # fmt: skip
 
 
@@ -100,10 +102,14 @@ def test_guidance_starts_from_the_same_noise_and_ends_elsewhere(made):
     assert plain.shape == pushed.shape and not torch.equal(plain, pushed)
 
 
-@pytest.mark.parametrize("changed", [{"seed": 4}, {"rule": "otsu"}, {"dilate": 1}, {"t0": 1}])
+@pytest.mark.parametrize("changed", [{"seed": 4}, {"rule": "otsu"}, {"resample": 2}])
 def test_other_settings_are_other_artifacts(made, synthetic, changed):
     other = distillation(made.store.root, **changed)
     assert stages.synthetic_artifact(other, 3).key != synthetic.key
+
+
+def test_all_parameters_of_the_loop_count():
+    assert {parameter.name for parameter in (*chapters.MASKS, *chapters.REMOVAL)} == set(LOOP)
 
 
 def test_found_again(made, synthetic):
@@ -131,3 +137,15 @@ def test_masks_drawn_anew(made, synthetic):
 def test_what_does_not_fit_is_refused(made, how, says):
     with pytest.raises(ValueError, match=says):
         stages.samples_artifact(made, **{"n": 2, **how})
+
+
+@pytest.mark.parametrize(
+    ("how", "says"),
+    [({"feather": -1.0}, "feather"), ({"least_area": 0.5, "most_area": 0.4}, "least=0.5"),
+     ({"piece": 2}, "piece=2")],
+)  # fmt: skip
+def test_a_slip_is_told_before_anything_is_drawn(made, how, says):
+    before = sorted(made.store.root.iterdir())
+    with pytest.raises(ValueError, match=says):
+        stages.synthetic_artifact(made, 7, **how)
+    assert sorted(made.store.root.iterdir()) == before

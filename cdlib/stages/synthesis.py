@@ -1,31 +1,35 @@
 """Synthetic data in the store: D', what the method says of it, and composites (section 5.5).
 
-synthetic = synthetic_artifact(made, 160)       # made: a Distillation
-kept = synthetic["kept"]
-synthetic["images"][kept], synthetic["m_refined"][kept]     # D'_s
-synthetic["composites"], synthetic["composite_masks"]       # the same objects elsewhere
+    synthetic = synthetic_artifact(made, 160)       # made: a Distillation
+    kept = synthetic["kept"]
+    synthetic["images"][kept], synthetic["m_refined"][kept]     # D'_s
+    synthetic["composites"], synthetic["composite_masks"]       # the same objects elsewhere
+
+Images of other prompts, guidance or length are made by `samples_artifact`.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
-from cdlib.checks import one_of, whole_number
+from cdlib.checks import one_of, real_number, whole_number
 from cdlib.inpaint import composite, synthesise
-from cdlib.masks import degenerate, preliminary_mask, reason_counts, refine
+from cdlib.masks import degenerate, preliminary_mask, reason_counts
 from cdlib.models import image_seeds
-from cdlib.stages.attention import m_hat_artifact
+from cdlib.stages.chain import Distillation
 from cdlib.stages.keys import model_fingerprint
-from cdlib.stages.removal import removal_artifact
 from cdlib.store import Artifact, Store
-
-if TYPE_CHECKING:
-    from cdlib.stages.chain import Distillation
 
 # Whole noise seeds apart from those of any chapter's seed: `image_seeds` ends far below them.
 FIRST_SEED = {"foreground": 10**16, "background": 2 * 10**16}
+# The parameters on which M_hat, M_pre, removal and M of an image depend.
+LOOP = (
+    "t0", "steps", "n_noise", "rule", "removal_steps", "scheduler", "dilate", "removal_scale",
+    "resample",
+)  # fmt: skip
 MOST = 1_000_000  # of a kind: as many as one seed has noise seeds for
 
 
@@ -90,10 +94,11 @@ def synthetic_artifact(
       (K, 3, H, W) in [0, 1], with "composite_masks", soft (K, H, W) in [0, 1], see `composite`.
     """
     rules = {"least": least_area, "most": most_area, "piece": piece}
+    degenerate(torch.zeros(0, 1, 1, dtype=torch.bool), **rules)  # a slip is told before the work
+    feather = real_number("feather", feather, 0)
     drawn = samples_artifact(made, n)
     behind = samples_artifact(made, n, "background")
     p = made.p
-    chosen = ("t0", "n_noise", "rule", "steps", "scheduler", "dilate")
     params = {"y_f": made.y_f, "y_b": made.y_b, "word": made.word, "feather": feather, **rules}
 
     def make() -> dict[str, Any]:
@@ -121,7 +126,7 @@ def synthetic_artifact(
     return (made.store or Store()).get(
         "synthetic",
         make,
-        params={**params, **{name: getattr(p, name) for name in chosen}},
+        params={**params, **{name: getattr(p, name) for name in LOOP}},
         seed=p.seed,
         inputs=[drawn, behind, model_fingerprint(made.pipe), model_fingerprint(made.m_prime)],
         code=[synthetic_artifact],
@@ -137,14 +142,16 @@ def masks_with_seed(
     The models stay what they are. Masks that follow the noise rather than the image differ from
     one seed to the next.
     """
-    p = made.p
-    m_hat = m_hat_artifact(
-        made.pipe, images, prompt=made.y_f, word=made.word, t0=p.t0, steps=p.steps,
-        n=p.n_noise, seed=seed, store=made.store,
-    )["m_hat"]  # fmt: skip
-    m_pre = preliminary_mask(m_hat, p.rule, seed=seed)
-    removed = removal_artifact(
-        made.m_prime, images, m_pre, made.y_b, steps=p.steps, scheduler=p.scheduler,
-        dilate=p.dilate, seed=seed, store=made.store,
-    )["removed"]  # fmt: skip
-    return m_pre, refine(images, removed, m_pre, dilate=p.dilate, seed=seed)
+    again = _reseeded(made, seed)
+    m_pre = preliminary_mask(again.attention(images), made.p.rule, seed=seed)
+    return m_pre, again.sharpen(images, m_pre)[1]
+
+
+def _reseeded(made: Distillation, seed: int) -> Distillation:
+    """The same models, with other noise from here on."""
+    again = Distillation(
+        SimpleNamespace(**{**vars(made.p), "seed": seed}), concept=made.concept, y_f=made.y_f,
+        y_b=made.y_b, word=made.word, source=made.source, store=made.store,
+    )  # fmt: skip
+    again.pipe, again.m_prime = made.pipe, made.m_prime
+    return again
