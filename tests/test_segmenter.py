@@ -79,7 +79,7 @@ def test_any_size_is_the_padded_image_cropped(height, width):
     padded = F.pad(images, padding, mode="replicate")
     said = net.predict(images)
     assert said.shape == (3, height, width) and said.dtype == torch.float32
-    assert torch.equal(said, net.predict(padded)[:, :height, :width])
+    torch.testing.assert_close(said, net.predict(padded)[:, :height, :width])
     assert said.min() >= 0 and said.max() <= 1
 
 
@@ -130,8 +130,7 @@ def test_windows_move_and_are_mirrored():
         backwards += int((places[:, 16] < places[:, 8]).sum())
         firsts |= {tuple(sorted(row[[0, -1]].tolist())) for row in places}
     assert 80 < backwards < 160
-    assert firsts == {(0, 31), (1, 30), (0, 30), (1, 31), (2, 31), (0, 29)} & firsts
-    assert len(firsts) >= 4
+    assert firsts == {(0, 31), (1, 30), (2, 29)}  # at either end the places come back
 
 
 def test_soft_masks_stay_what_they_are():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cdlib import stages
-from cdlib.datasets import Dataset, Example, load_dataset
+from cdlib.datasets import Dataset, Example, export_imagefolder, load_dataset
 from cdlib.masks import upsample_mask
 from cdlib.segmenter import segmenter_steps, train_segmenter
 from cdlib.stages import Labels, segmenting
@@ -167,3 +167,46 @@ def test_every_set_has_its_trainings_watched_on_masks_of_its_kind(made, syntheti
         assert artifacts[1]["log"].val_iou.iloc[-1] == pytest.approx(float(iou)), name
     assert torch.equal(nets["d_s"][1].predict(val.data.images[:1]), stages.load_trained(
         trained["d_s"][1]).predict(val.data.images[:1]))  # fmt: skip
+
+
+# ------------------------------------------------------------------------ a folder of one's own
+
+
+def write_folder(folder, split: str, n: int, start: int = 0) -> None:
+    data = load_dataset("pocket", "bird", "train", limit=start + n, size=32)[start:]
+    names = [f"{split}{k:02d}" for k in range(n)]
+    export_imagefolder(folder / "aside" / split, data.images, data.masks, names=names)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(exist_ok=True)
+        (folder / "aside" / split / kind).rename(folder / kind / split)
+
+
+def test_a_folder_without_splits_is_watched_on_every_tenth_image(tmp_path):
+    data = load_dataset("pocket", "bird", "train", limit=12, size=32)
+    folder = export_imagefolder(tmp_path / "mine", data.images, data.masks)
+    sorted((folder / "masks").iterdir())[3].unlink()
+    sets, watched = stages.folder_sets(folder, "bird", size=32)
+    kept = [k for k in range(12) if k != 3]
+    wanted = [kept[k] for k in range(11) if k % 10]
+    assert list(sets) == list(watched) == ["given"]
+    for (images, masks), which in ((sets["given"], wanted), (watched["given"], [0, kept[10]])):
+        torch.testing.assert_close(images, data.images[which], atol=3e-3, rtol=0)
+        assert torch.equal(masks, data.masks[which].float())
+
+
+def test_a_folders_own_splits_are_kept_apart(tmp_path):
+    write_folder(tmp_path, "train", 3)
+    sets, watched = stages.folder_sets(tmp_path, "bird", size=32)
+    assert len(sets["given"][0]) == 2 and len(watched["given"][0]) == 1
+    write_folder(tmp_path, "val", 2, start=3)
+    sets, watched = stages.folder_sets(tmp_path, "bird", size=32)
+    assert len(sets["given"][0]) == 3 and len(watched["given"][0]) == 2
+
+
+def test_a_folder_with_too_few_masks_is_refused(tmp_path):
+    data = load_dataset("pocket", "bird", "train", limit=2, size=32)
+    for name, masks in (("one", data.masks[:1]), ("none", None)):
+        images = data.images[: 1 if masks is not None else 2]
+        folder = export_imagefolder(tmp_path / name, images, masks)
+        with pytest.raises(ValueError, match="folder.*has masks for"):
+            stages.folder_sets(folder, "bird", size=32)

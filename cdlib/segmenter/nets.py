@@ -75,7 +75,7 @@ def whole_cells(images: torch.Tensor) -> torch.Tensor:
         torch.arange((side + CELL - 1) // CELL * CELL, device=images.device).clamp(max=side - 1)
         for side in images.shape[2:]
     )
-    return images[:, :, rows][:, :, :, columns]
+    return images.index_select(2, rows).index_select(3, columns)
 
 
 def check_images(name: str, images: torch.Tensor) -> None:

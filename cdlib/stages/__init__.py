@@ -29,12 +29,15 @@ from cdlib.stages.keys import model_fingerprint, native_size, tensor_fingerprint
 from cdlib.stages.removal import removal_artifact
 from cdlib.stages.report import glue_estimate
 from cdlib.stages.segmenting import (
+    folder_sets,
     load_trained,
     segmenter_artifact,
     synthetic_pairs,
+    train_sets,
     trained_artifacts,
     trained_nets,
     training_sets,
+    validation_sets,
 )
 from cdlib.stages.synthesis import masks_with_seed, samples_artifact, synthetic_artifact
 
@@ -44,6 +47,7 @@ __all__ = [
     "better_cv2",
     "concept_index",
     "evaluation_artifact",
+    "folder_sets",
     "glue_estimate",
     "inception_features",
     "load_m_prime",
@@ -67,7 +71,9 @@ __all__ = [
     "synthetic_pairs",
     "t0_sweep_artifact",
     "tensor_fingerprint",
+    "train_sets",
     "trained_artifacts",
     "trained_nets",
     "training_sets",
+    "validation_sets",
 ]

@@ -1,6 +1,6 @@
 """Segmenters in the store: what they are trained on, their weights and how training went.
 
-    nets = trained_nets(made, synthetic)       # made: a Distillation; synthetic: D'_s
+    nets = trained_nets(made, synthetic)       # made: a Distillation; synthetic: its D'_s
     nets["d_s"][0].predict(images)             # of the first seed
 
 Four training sets, from what the method knows to what it is compared with:
@@ -15,11 +15,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
+from cdlib.datasets import Dataset, Example, load_dataset
 from cdlib.masks import upsample_mask
 from cdlib.segmenter import Segmenter, choose_device, restore, segmenter_steps
 from cdlib.stages.keys import tensor_fingerprint
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 TRAINING_SETS = ("m_pre", "d_s", "d_s_synthetic", "supervised")
 LOGGED = 8  # states that a training yields: the log has as many rows
 Pairs = tuple[torch.Tensor, torch.Tensor]  # images (N, 3, H, W), masks (N, H, W)
+Sets = dict[str, Pairs]
 
 
 def segmenter_artifact(
@@ -84,8 +87,8 @@ def load_trained(artifact: Artifact) -> Segmenter:
     return restore(artifact["net"], artifact.manifest["params"]["width"], artifact["trained"])
 
 
-def training_sets(made: Distillation, synthetic: Artifact | None = None) -> dict[str, Pairs]:
-    """Images and masks, float32 in [0, 1], by name; see the head of this module.
+def training_sets(made: Distillation, synthetic: Artifact | None = None) -> Sets:
+    """Images and masks to train on, float32 in [0, 1], by name; see the head of this module.
 
     Without `synthetic`, as from `synthetic_artifact`, there is no "d_s_synthetic"; where nobody
     drew masks there is no "supervised".
@@ -96,6 +99,15 @@ def training_sets(made: Distillation, synthetic: Artifact | None = None) -> dict
     return {name: sets[name] for name in TRAINING_SETS if name in sets}
 
 
+def validation_sets(made: Distillation) -> Sets:
+    """What each training is watched on: the validation split with masks of the same making.
+
+    With synthetic images it is the refined masks of real ones, those being what it is for.
+    """
+    sets = _by_masks(made.labels("val"))
+    return {**sets, "d_s_synthetic": sets["d_s"]}
+
+
 def synthetic_pairs(synthetic: Artifact) -> tuple[Pairs, Pairs]:
     """What D'_s consists of: kept images with their M, and composites with soft masks."""
     kept = torch.as_tensor(synthetic["kept"])
@@ -103,25 +115,58 @@ def synthetic_pairs(synthetic: Artifact) -> tuple[Pairs, Pairs]:
     return drawn, (synthetic["composites"], synthetic["composite_masks"])
 
 
+def folder_sets(folder: str | Path, concept: str, size: int = 64) -> tuple[Sets, Sets]:
+    """The same of a folder of your own, as `load_dataset` reads it: its masks, called "given".
+
+    Images without a mask are left out. To be watched on are the folder's val split or, without one,
+    every tenth image, which is then not trained on. ValueError for fewer than two masks.
+    """
+    images = Path(folder) / "images"
+    train = _drawn(load_dataset(folder, concept, "train", size=size))
+    if (images / "train").is_dir() and (images / "val").is_dir():
+        val = _drawn(load_dataset(folder, concept, "val", size=size))
+    else:
+        train, val = [one for k, one in enumerate(train) if k % 10], train[::10]
+    if not train or not val:
+        raise ValueError(
+            f"folder={str(folder)!r}: has masks for {len(train)} images to train on and "
+            f"{len(val)} to watch it on; there has to be one of each at least."
+        )
+    found = [Dataset(part, concept, name) for part, name in ((train, "train"), (val, "val"))]
+    return tuple({"given": (data.images, data.masks.float())} for data in found)
+
+
+def train_sets(
+    p: SimpleNamespace,
+    sets: Sets,
+    watched: Sets,
+    *,
+    device: str | torch.device = "auto",
+    store: Store | None = None,
+) -> dict[str, list[Artifact]]:
+    """Trainings on each of the sets as a chapter's parameters say, one for each of p.n_seeds seeds.
+
+    Seeds are p.seed, p.seed + 1, ... watched: what is measured on the way, by the same names.
+    """
+    how = {"width": p.width, "steps": p.segmenter_steps, "batch_size": p.segmenter_batch}
+    how |= {"lr": p.segmenter_rate, "device": device, "store": store}
+    seeds = range(p.seed, p.seed + p.n_seeds)
+    return {
+        name: [segmenter_artifact(*pairs, *watched[name], seed=seed, **how) for seed in seeds]
+        for name, pairs in sets.items()
+    }
+
+
 def trained_artifacts(
     made: Distillation,
     synthetic: Artifact | None = None,
     names: Sequence[str] = TRAINING_SETS,
 ) -> dict[str, list[Artifact]]:
-    """Trainings on the sets of these names that there are, one for each of p.n_seeds seeds.
-
-    Each is watched on the validation split's own masks of the same making, "d_s_synthetic" on the
-    refined masks of real images. Seeds are p.seed, p.seed + 1, ...
-    """
-    p, sets, watched = made.p, training_sets(made, synthetic), _by_masks(made.labels("val"))
-    how = {"width": p.width, "steps": p.segmenter_steps, "batch_size": p.segmenter_batch}
-    how |= {"lr": p.segmenter_rate, "store": made.store, "device": made.pipe.device}
-    found: dict[str, list[Artifact]] = {}
-    for name in (name for name in names if name in sets):
-        val = watched["d_s" if name == "d_s_synthetic" else name]
-        seeds = range(p.seed, p.seed + p.n_seeds)
-        found[name] = [segmenter_artifact(*sets[name], *val, seed=seed, **how) for seed in seeds]
-    return found
+    """Trainings on those of the training sets of these names that there are, see `train_sets`."""
+    sets = training_sets(made, synthetic)
+    chosen = {name: sets[name] for name in names if name in sets}
+    how = {"device": made.pipe.device, "store": made.store}
+    return train_sets(made.p, chosen, validation_sets(made), **how)
 
 
 def trained_nets(
@@ -135,11 +180,16 @@ def trained_nets(
     return {name: [load_trained(one).to(where) for one in some] for name, some in trained.items()}
 
 
-def _by_masks(labels: Labels) -> dict[str, Pairs]:
+def _drawn(data: Dataset) -> list[Example]:
+    """Those that somebody drew a mask for."""
+    return [example for example in data if example.mask is not None]
+
+
+def _by_masks(labels: Labels) -> Sets:
     images = labels.data.images
     coarse = upsample_mask(labels.m_pre, tuple(images.shape[2:]))
     masks = {"m_pre": coarse, "d_s": labels.m_refined}
-    if all(example.mask is not None for example in labels.data):
+    if len(_drawn(labels.data)) == len(labels.data):
         masks["supervised"] = labels.data.masks
     return {name: (images, mask.float()) for name, mask in masks.items()}
 
