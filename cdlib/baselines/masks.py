@@ -73,7 +73,7 @@ def grabcut(
     fits five Gaussians to the colours of either side and cuts the image where neighbours differ.
 
     images: (N, 3, H, W) in [0, 1]; OpenCV sees 8 bits a channel. share: of the image's height and
-    width that the box takes, above 0 and below 1. iterations: how many turns. outside: of the box
+    width that the box takes, 0.05 to 0.99. iterations: how many turns. outside: of the box
     is "background" for good, as where a user has drawn it, or "probably" so. seed: of the k-means
     that the Gaussians start from.
     """
