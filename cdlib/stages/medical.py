@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from scipy import ndimage
 from skimage.filters import threshold_otsu
+from skimage.segmentation import watershed
 
 from cdlib.attention import token_attention
 from cdlib.checks import whole_number
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 REPORT = "final report examination"  # how the paper's prompts for radiographs begin
 NO_FINDING = f"{REPORT} no finding"  # y_b: a chest without what is looked for
 REGIONS = ("outside", "body", "lungs", "finding")
+OUTSIDE, LUNGS = 1, 2  # seeds of the flooding that tells them apart
 
 
 class Radiographs(Distillation):
@@ -199,9 +201,10 @@ def pooled_auc(m_hat: torch.Tensor, truth: torch.Tensor) -> float:
 def chest_regions(plates: ArrayLike, findings: ArrayLike) -> dict[str, np.ndarray]:
     """Which pixels are outside the body, body, lungs and finding: bool (N, H, W) by region.
 
-    Told from the clean plate: what lies above Otsu's threshold is body, what lies below is lungs
-    where the body surrounds it, and outside where it reaches the picture's edge. The finding is
-    taken out of the region that it lies in.
+    Told from the clean plate: what lies above Otsu's threshold is body. The rest is flooded from
+    the dark of the picture's edge, which is outside, and from that of its middle, which is lungs;
+    where the two meet, as they can at a shoulder, the brightest line between them parts them. The
+    finding is taken out of the region that it lies in.
 
     plates: (N, 3, H, W) in [0, 1]. findings: bool (N, H, W).
     """
@@ -217,10 +220,12 @@ def _divide(grey: np.ndarray) -> np.ndarray:
     """One (H, W) picture into outside, body, lungs: bool (3, H, W)."""
     smooth = ndimage.gaussian_filter(grey, grey.shape[0] / 64)
     dark = smooth <= threshold_otsu(smooth)
-    named, _ = ndimage.label(dark)
-    edge = np.concatenate([named[0], named[-1], named[:, 0], named[:, -1]])
-    outside = np.isin(named, edge[edge > 0])
-    return np.stack([outside, ~dark, dark & ~outside])
+    seeds = np.zeros(grey.shape, dtype=int)
+    h, w = grey.shape
+    seeds[int(0.30 * h) : int(0.60 * h), int(0.15 * w) : int(0.85 * w)] = LUNGS
+    seeds[[0, -1]] = seeds[:, [0, -1]] = OUTSIDE
+    parts = watershed(smooth, seeds * dark, mask=dark)
+    return np.stack([parts == OUTSIDE, parts == 0, parts == LUNGS])
 
 
 # ----------------------------------------------------------------------- what a removal leaves
