@@ -100,6 +100,13 @@ def test_no_seed_of_a_chapter_reaches_those_of_synthetic_data():
 def test_guidance_starts_from_the_same_noise_and_ends_elsewhere(made):
     plain, pushed = (stages.samples_artifact(made, 2, s=s)["images"] for s in (1.0, 6.0))
     assert plain.shape == pushed.shape and not torch.equal(plain, pushed)
+    by_default = stages.samples_artifact(made, 2)
+    assert by_default.key == stages.samples_artifact(made, 2, s=1.0).key
+    behind = stages.samples_artifact(made, 2, "background")
+    assert behind.key == stages.samples_artifact(made, 2, "background", s=0.0).key
+    pushed = stages.synthetic_artifact(made, 2, s=6.0, s_background=-1.0)
+    assert torch.equal(pushed["images"], stages.samples_artifact(made, 2, s=6.0)["images"])
+    assert not torch.equal(pushed["backgrounds"], behind["images"])
 
 
 @pytest.mark.parametrize("changed", [{"seed": 4}, {"rule": "otsu"}, {"resample": 2}])
