@@ -40,6 +40,9 @@ N_IMAGES = Parameter(
 N_SAMPLES = Parameter(
     "n_samples", 0, "images drawn by the model; 0 takes the preset's", 0, 4096, preset=True
 )
+N_VAL = Parameter(
+    "n_val", 0, "images that choices are made on; 0 takes the preset's", 0, 100_000, preset=True
+)
 # How M_hat and M_pre are made, in every chapter that needs them.
 MASKS = (
     Parameter("steps", 0, "steps of the DDIM grid; 0 takes the preset's", 0, 1000, preset=True),
@@ -135,9 +138,6 @@ REMOVAL = (
         "resample", 0, "how often each step is taken; 0 takes the preset's", 0, 64, preset=True
     ),
 )
-N_VAL = Parameter(
-    "n_val", 0, "images that choices are made on; 0 takes the preset's", 0, 100_000, preset=True
-)
 # How D', the synthetic images, is made.
 SYNTHESIS = (
     Parameter(
@@ -167,7 +167,7 @@ SEGMENTER = (
         "n_seeds", 0, "trainings of each U-Net; 0 takes the preset's", 0, 64, preset=True
     ),
 )  # fmt: skip
-CHAIN = (*COMMON, DIFFICULTY, N_IMAGES, *MASKS, *FINETUNING, *REMOVAL)
+CHAIN = (*COMMON, DIFFICULTY, N_IMAGES, N_VAL, *MASKS, *FINETUNING, *REMOVAL)
 
 CHAPTERS: dict[str, tuple[Parameter, ...]] = {
     "00_welcome": COMMON,
@@ -192,7 +192,7 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
     "04_removal": CHAIN,
     "05_synthetic": (*CHAIN, *SYNTHESIS),
     "06_segmenter": (
-        *(*CHAIN, N_VAL, *SYNTHESIS, *SEGMENTER),
+        *(*CHAIN, *SYNTHESIS, *SEGMENTER),
         Parameter(
             "data",
             "pocket",
@@ -203,7 +203,7 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
         ),
     ),
     "07_evaluation": (
-        *(*CHAIN, N_VAL, *SYNTHESIS, *SEGMENTER),
+        *(*CHAIN, *SYNTHESIS, *SEGMENTER),
         Parameter(
             "ablate",
             "recorded",

@@ -39,7 +39,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "removal_steps": 10,
         "dilate": 1,
         "removal_scale": 2.0,
-        "resample": 3,
+        "resample": 4,
         "n_val": 48,
         "n_synthetic": 160,
         "width": 8,

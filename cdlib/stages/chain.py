@@ -9,11 +9,12 @@ With the same parameters every chapter finds in the store what another has made.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -73,6 +74,15 @@ class Distillation:
         self.y_f, self.y_b = y_f or f"a photo of a {self.concept}", y_b
         self.word = word or self.concept
         self._labels: dict[str, Labels] = {}
+
+    def but(self, **other: object) -> Self:
+        """The same with other parameters, e.g. dilate=0; the model m in memory is shared."""
+        found = copy.copy(self)
+        found.p = SimpleNamespace(**{**vars(self.p), **other})
+        found._labels = {}
+        for made_by_parameters in ("trained", "m_prime"):
+            found.__dict__.pop(made_by_parameters, None)
+        return found
 
     @cached_property
     def pipe(self) -> StableDiffusionPipeline:
@@ -136,10 +146,16 @@ class Distillation:
         self, model: StableDiffusionPipeline, images: torch.Tensor, m_pre: torch.Tensor
     ) -> torch.Tensor:
         """Any images without what M_pre covers, painted by m or m'."""
+        made = removal_artifact(
+            model, images, m_pre, self.y_b, **self.removal, seed=self.p.seed, store=self.store
+        )
+        return made["removed"]
+
+    @property
+    def removal(self) -> dict:
+        """How objects are removed, in the words of `cdlib.remove`."""
         p = self.p
         # The code's scale pushes from y_f to y_b, the paper's s from y_b to y_f.
         away = {} if p.removal_scale == 1 else {"guidance": 1 - p.removal_scale, "y_f": self.y_f}
-        return removal_artifact(
-            model, images, m_pre, self.y_b, steps=p.removal_steps, scheduler=p.scheduler,
-            dilate=p.dilate, resample=p.resample, seed=p.seed, store=self.store, **away,
-        )["removed"]  # fmt: skip
+        return {"steps": p.removal_steps, "scheduler": p.scheduler, "dilate": p.dilate,
+                "resample": p.resample, **away}  # fmt: skip
