@@ -165,11 +165,13 @@ def test_prompts_name_the_finding():
     assert all("effusion" in prompt for prompt in medical.finding_prompts("effusion"))
 
 
-def test_component_scores_prefer_what_fits():
-    maps = three_levels(side=64)
-    truth = (maps > 1.5) & (masks.mixture_mask(maps, 3))
-    scores = medical.component_scores(maps, truth)
-    assert list(scores) == [2, 3] and scores[3] > scores[2]
+def test_masks_by_modes_and_filter():
+    maps = three_levels(2, 16)
+    found = medical.cut_masks(maps, (64, 64), seed=1)
+    assert list(found) == [(2, True), (2, False), (3, True), (3, False)]
+    for (k, majority), mask in found.items():
+        plain = masks.mixture_mask(maps, k, majority=majority, seed=1)
+        assert torch.equal(mask, masks.upsample_mask(plain, (64, 64)))
 
 
 def test_radiographs_cut_by_their_modes(tmp_path, monkeypatch):
@@ -186,6 +188,9 @@ def test_radiographs_cut_by_their_modes(tmp_path, monkeypatch):
     assert made.y_b == medical.NO_FINDING
     made.components = 2
     assert torch.equal(made.coarse("test")[2], masks.preliminary_mask(maps, p.rule, seed=p.seed))
+    made.majority = False
+    bare = masks.mixture_mask(maps, 2, majority=False, seed=p.seed)
+    assert torch.equal(made.coarse("test")[2], bare)
 
 
 # ------------------------------------------------------------------- regions, and what is left

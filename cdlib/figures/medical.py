@@ -24,14 +24,14 @@ from cdlib.figures import (
     QUIET,
     RED,
     SKY,
-    as_picture,
     frame,
     interval,
+    overlay,
     panels,
     plt,
     show_image,
 )
-from cdlib.figures.attention import show_map, spotlight, true_outline
+from cdlib.figures.attention import show_map, true_outline
 from cdlib.figures.finetuning import tight
 
 REGIONS = {"outside": "#c9d1da", "body": SKY, "lungs": ORANGE, "finding": RED}
@@ -188,7 +188,7 @@ def mask_rows(
         for ax, found in zip(axes[1:, k], rows.values(), strict=True):
             one = np.asarray(found[k])
             if one.dtype == bool:
-                spotlight(ax, as_picture(image), one)
+                overlay(ax, image, one)
                 true_outline(ax, truths[k])
             else:
                 show_map(ax, one, truths[k])

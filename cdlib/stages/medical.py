@@ -1,8 +1,8 @@
 """The radiograph domain: which word carries a finding, how a chest is divided, what removal leaves.
 
     words = word_scores(pipe, val, finding_prompts("mass"))   # on the validation split
-    made = Radiographs(p, y_f=..., word=..., components=3)     # the method, for radiographs
-    auc = chest_auc(made.labels("test").m_hat, data.masks)     # as on MS-CXR
+    made = Radiographs(p, y_f=..., word=..., components=3)    # the method, for radiographs
+    auc = chest_auc(made.labels("test").m_hat, data.masks)    # as on MS-CXR
 
 Drawn pictures: nothing that is measured on them says anything about patients.
 """
@@ -30,8 +30,6 @@ from cdlib.metrics import (
     mean_estimate,
     normalise_maps,
     per_image_auc,
-    pixel_auc,
-    pooled_scores,
 )
 from cdlib.models import prompt_tokens, token_positions
 from cdlib.stages.chain import Distillation
@@ -52,8 +50,9 @@ OUTSIDE, LUNGS = 1, 2  # seeds of the flooding that tells them apart
 class Radiographs(Distillation):
     """The method on radiographs of p.finding, with M_pre from a mixture of `components` modes.
 
-    y_f and word say where M_hat comes from, y_b is the prompt of a chest without finding. With two
-    components M_pre is the book's own, by p.rule.
+    y_f and word say where M_hat comes from, y_b is the prompt of a chest without finding. majority:
+    whether M_pre passes the 3x3 filter. With two components and the filter M_pre is the book's
+    own, by p.rule.
     """
 
     def __init__(
@@ -63,16 +62,19 @@ class Radiographs(Distillation):
         y_f: str,
         word: str | Sequence[str],
         components: int = 2,
+        majority: bool = True,
         store: Store | None = None,
     ) -> None:
         super().__init__(p, concept=p.finding, y_f=y_f, y_b=NO_FINDING, word=word, store=store)
         self.components = whole_number("components", components, 2, 8)
+        self.majority = majority
 
     def coarse(self, split: str) -> tuple[Dataset, torch.Tensor, torch.Tensor]:
         """The images of a split, their M_hat and their M_pre."""
         data, m_hat, m_pre = super().coarse(split)
-        if self.components > 2:
-            m_pre = mixture_mask(m_hat, self.components, seed=self.p.seed)
+        if (self.components, self.majority) != (2, True):
+            how = {"majority": self.majority, "seed": self.p.seed}
+            m_pre = mixture_mask(m_hat, self.components, **how)
         return data, m_hat, m_pre
 
 
@@ -141,16 +143,18 @@ def _places_of(pipe: StableDiffusionPipeline, prompt: str) -> dict[str, list[int
     return {word: at for word, at in places.items() if max(at) < last}
 
 
-def component_scores(
+def cut_masks(
     m_hat: torch.Tensor,  # (N, h, w)
-    masks: torch.Tensor,  # (N, H, W) bool
-    choices: Sequence[int] = (2, 3),
+    size: tuple[int, int],
+    components: Sequence[int] = (2, 3),
     seed: int = 0,
-) -> dict[int, float]:
-    """The pooled IoU of M_pre with each number of modes, for a choice on the validation split."""
-    size = tuple(masks.shape[1:])
-    cut = {k: upsample_mask(mixture_mask(m_hat, k, seed=seed), size) for k in choices}
-    return {k: pooled_scores(mask, masks)["iou"] for k, mask in cut.items()}
+) -> dict[tuple[int, bool], torch.Tensor]:
+    """M_pre at the image's size (H, W), by number of modes and whether it was filtered."""
+    return {
+        (k, majority): upsample_mask(mixture_mask(m_hat, k, majority=majority, seed=seed), size)
+        for k in components
+        for majority in (True, False)
+    }
 
 
 # ---------------------------------------------------------------------------- AUC as on MS-CXR
@@ -188,11 +192,6 @@ def chest_auc(m_hat: torch.Tensor, truth: torch.Tensor, seed: int = 0) -> Estima
 def image_aucs(m_hat: torch.Tensor, truth: torch.Tensor) -> np.ndarray:
     """The same, one value an image, (N,); NaN where an image is all finding or has none."""
     return per_image_auc(bring_to_size(m_hat, tuple(truth.shape[1:])), truth)
-
-
-def pooled_auc(m_hat: torch.Tensor, truth: torch.Tensor) -> float:
-    """All pixels of all images ranked together, maps brought to size as in `chest_auc`."""
-    return pixel_auc(bring_to_size(m_hat, tuple(truth.shape[1:])), truth, normalise=False)
 
 
 # ----------------------------------------------------------------- what a radiograph is made of
