@@ -77,11 +77,11 @@ OF_CHAPTER: dict[str, dict[str, dict[str, int | float | str]]] = {
     # all stages anew, for another domain: nothing that the chapters before have made serves it
     "08_medical": {
         "book": {
-            "n_images": 64,
-            "n_train": 96,
-            "finetune_steps": 240,
-            "n_val": 24,
-            "segmenter_steps": 300,
+            "n_images": 48,
+            "n_train": 64,
+            "finetune_steps": 160,
+            "n_val": 16,
+            "segmenter_batch": 16,
             "n_seeds": 1,
         },
     },
