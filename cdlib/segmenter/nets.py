@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-from monai.networks.nets import BasicUNet
+from monai.networks.nets.basic_unet import BasicUNet, UpCat
 from torch import nn
 
 from cdlib.checks import whole_number
@@ -35,6 +35,9 @@ class Segmenter(nn.Module):
             norm="batch",
             bias=False,  # of the 3x3 convolutions: the normalisation behind them has its own
         )
+        for layer in self.unet.modules():
+            if isinstance(layer, UpCat):
+                layer.is_pad = False  # sides are multiples of CELL: nothing to fill up
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """(N, 3, H, W) in [0, 1] to logits (N, H, W)."""

@@ -41,7 +41,8 @@ class SegmenterState:
 
     def segmenter(self) -> Segmenter:
         """The network as it is now: a copy, for training goes on in place."""
-        return copy.deepcopy(self._net).eval().requires_grad_(False)
+        net = copy.deepcopy(self._net).to(memory_format=torch.contiguous_format)
+        return net.eval().requires_grad_(False)
 
 
 def train_segmenter(images: Stack, masks: Stack, **how: object) -> Segmenter:
@@ -121,7 +122,8 @@ class _Run:
         told = {name: value for name, value in settings.items() if name not in ("width", "data")}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings["seed"])
-            self.net = Segmenter(settings["width"], {**told, "images": len(images)}).to(device)
+            net = Segmenter(settings["width"], {**told, "images": len(images)})
+        self.net = net.to(device, memory_format=torch.channels_last)  # a third sooner
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings["lr"], fused=True)
         self.no_average = Ema(torch.nn.Identity())  # the last weights are the result
         self.done, self.log = 0, []
