@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,12 @@ from numpy.typing import ArrayLike
 from cdlib.figures import BLUE, CYCLE, INK, PAGE, QUIET, bare, interval, panels, plt, show_image
 from cdlib.figures.attention import spotlight, true_outline
 from cdlib.figures.finetuning import tight
+from cdlib.figures.tables import DASH, Table, number, span, table
 
+if TYPE_CHECKING:
+    from cdlib.paper import Masks
+
+SPOKEN = {"acc": "Acc", "iou": "IoU", "miou": "mIoU"}
 KINDS = {"m_pre": "$M_{pre}$", "m_refined": "$M$", "unet": "U-Net"}  # of masks, in ablations
 MARKS = "osD^vP"
 
@@ -222,6 +228,32 @@ def ablation_gains(table: pd.DataFrame, choices: Mapping[str, str]) -> Figure:
     ax.set(xlabel="IoU, points above the reference (|)")
     fig.legend(loc="outside lower center", ncols=len(kinds))
     return fig
+
+
+def beside_paper(
+    rows: Mapping[str, Masks],
+    here: Mapping[str, Mapping[str, Sequence]],
+    words: Mapping[str, str],
+    more: Sequence[str] = (),
+) -> Table:
+    """One of the paper's tables with this run's numbers at the right of its own.
+
+    here: method to score to estimate. words: method to its name. more: methods that the paper does
+    not have, as rows below.
+    """
+    lines = [(row.method, row.scores, here.get(row.here, {})) for row in rows.values()]
+    lines += [(words[name], {}, here[name]) for name in more if name in here]
+    found = []
+    for method, reported, measured in lines:
+        line = {"method": method}
+        line |= {f"{SPOKEN[k]}, paper": number(reported.get(k), "fraction") for k in SPOKEN}
+        for score, head in SPOKEN.items():
+            estimate = measured.get(score)
+            line[f"{head}, here"] = DASH if estimate is None else number(estimate[0], "fraction")
+        iou = measured.get("iou")
+        line["95% interval of IoU"] = DASH if iou is None else span(iou[1], "fraction")
+        found.append(line)
+    return table(found)
 
 
 def _across(ax, y: float, estimate: Sequence, colour: str, size: float = 5) -> None:

@@ -119,7 +119,8 @@ def table_of_results(results: Mapping[str, Estimate], concept: str) -> pd.DataFr
         )
     rows.sort(key=_place)
     columns = ["choice", "setting", "words", "reference", "kind", "iou", "low", "high", "n", *GAIN]
-    return pd.DataFrame(rows, columns=columns)
+    kinds = {"reference": bool, "n": int} | dict.fromkeys(("iou", "low", "high", *GAIN), float)
+    return pd.DataFrame(rows, columns=columns).astype(kinds)
 
 
 GAIN = ("gain", "gain_low", "gain_high")

@@ -1,0 +1,121 @@
+"""Chapter 7: its figures from made-up numbers, and the chapter with a model that knows nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from held import ChapterHolds, Run, run_oddly
+
+from cdlib import paper
+from cdlib.figures import evaluation as draw
+from cdlib.metrics import Estimate
+from cdlib.results import gather_results
+from cdlib.stages import methods
+
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
+
+def around(value: float) -> Estimate:
+    return Estimate(value, (value - 0.1, value + 0.1), 9)
+
+
+# ------------------------------------------------------------------------------------ figures
+
+
+def test_names_have_their_symbols_set():
+    assert draw.maths("U-Net on D_s + D'_s") == "U-Net on $D_{s}$ + $D'_{s}$"
+    assert draw.maths("M_pre") == "$M_{pre}$" and draw.maths("M") == "$M$"
+    for plain in ("Otsu", "attention, as DAAM cuts it", "U-Net on true masks", "Mask"):
+        assert draw.maths(plain) == plain
+
+
+def test_trainings_are_ticks_and_the_paper_a_cross():
+    fig = draw.method_scores({"a": around(0.5), "b": around(0.6)}, {"b": [0.5, 0.7]}, {"a": 0.3})
+    labels = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert labels[1:] == ["single trainings", "the paper, on photographs"]
+    alone = draw.method_scores({"a": around(0.5)}, {"a": [0.5]}, {})
+    assert len(alone.legends[0].get_texts()) == 1
+
+
+def test_a_row_of_masks_for_each_method():
+    images, masks = np.zeros((2, 8, 8, 3)), np.zeros((2, 8, 8), dtype=bool)
+    masks[:, 2:5, 2:5] = True
+    fig = draw.mask_rows(images, {"a": masks, "b": ~masks}, masks, ["one", "two"])
+    assert len(fig.axes) == 6 and fig.axes[0].get_title() == "one"
+
+
+def test_what_is_not_known_of_a_concept_is_left_out():
+    ax = draw.concept_scores({"bird": {"a": around(0.5)}, "dog": {}}).axes[0]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["bird", "dog"]
+
+
+def test_bins_without_pixels_are_not_drawn():
+    fig = draw.reliability({"a": ([0.1, 0.5, 0.9], [0.2, 0.0, 0.8], [0.5, 0.0, 0.5])})
+    assert list(fig.axes[0].lines[1].get_xdata()) == [0.1, 0.9]
+
+
+def test_numbers_of_images_may_be_one():
+    fig = draw.how_many({"images": {3: around(0.5)}, "added": {0: around(0.5)}}, {}, ["a", "b"])
+    assert len(fig.axes) == 2 and not fig.legends
+    assert draw.against_difficulty([0.3], {"a": [around(0.5)]}, 0.3).axes
+    assert draw.against_size([0.1], {"a": [0.5]}, {"a": [(0.1, around(0.5))]}).axes
+
+
+def test_tables_have_the_papers_rows_and_more_below():
+    here = {"unet_d_s": {"acc": around(0.9), "iou": around(0.7)}, "otsu": {"iou": around(0.3)}}
+    rows = draw.beside_paper(paper.TABLE_1, here, methods.METHODS, ("otsu", "daam")).frame
+    assert len(rows) == len(paper.TABLE_1) + 1 and rows.iloc[-1]["method"] == "Otsu"
+    ours = rows[rows["method"] == "Ours (U-Net on D_s)"].iloc[0]
+    assert ours["IoU, paper"] == "0.751" and ours["IoU, here"] == "0.700"
+    assert ours["mIoU, here"] == "–"
+
+
+# -------------------------------------------------------------------------------- the chapter
+
+
+FEW = {
+    "finetune_steps": 2, "batch_size": 1, "steps": 2, "segmenter_steps": 2, "segmenter_batch": 2,
+    "width": 1,
+}  # fmt: skip
+CASES = {
+    "none of the four, ablated": {
+        "concept": "fish", "n_images": 4, "n_val": 2, "n_train": 3, "n_synthetic": 2, "n_seeds": 2,
+        "seed": 2, "ablate": "live", "least_area": 0.0, "most_area": 1.0, **FEW,
+    },
+    "as little as can be": {
+        "n_images": 1, "n_val": 1, "n_train": 1, "n_synthetic": 1, "least_area": 0.9,
+        "rule": "percentile", "difficulty": 1.0, "ablate": "recorded", **FEW,
+    },
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CASES.values(), ids=CASES.keys())
+def executed(request, clueless, tmp_path_factory) -> Run:
+    return run_oddly("07_evaluation", clueless, tmp_path_factory.mktemp("chapter"), request.param)
+
+
+class TestChapter(ChapterHolds):
+    name, figures = "07_evaluation", 9
+
+
+def test_results_have_the_names_that_others_rely_on(executed):
+    given, notebook, _ = executed
+    found = gather_results(notebook, "07_evaluation")
+    c = given.get("concept", "bird")
+    called = [f"unet_{k}.{c}" for k in ("m_pre", "d_s", "d_s_synthetic", "supervised")]
+    called += [f"baseline.{k}.{c}" for k in ("otsu", "grabcut", "daam")]
+    for name in (f"{one}.{score}" for one in called for score in ("acc", "iou", "miou", "box_iou")):
+        record = found[name]
+        assert record["n"] == given["n_images"] and record["source"] == "live"
+        assert record["ci95"][0] <= record["value"] <= record["ci95"][1]
+    assert not any(name.startswith(("m_pre.", "m_refined.", "m_hat.")) for name in found)
+    supervised = found[f"unet_supervised.{c}.iou"]["paper"]
+    assert supervised == (0.883 if c == "bird" else None)
+
+
+def test_ablations_are_glued_where_they_were_made(executed):
+    given, notebook, _ = executed
+    found = gather_results(notebook, "07_evaluation")
+    made = {name for name in found if name.startswith("ablation.")}
+    assert bool(made) == (given["ablate"] == "live")
+    assert all(name.startswith("ablation.fish.") for name in made)
