@@ -13,8 +13,9 @@ import torch
 from cdlib.checks import one_of, real_number, whole_number
 from cdlib.finetune.draws import encode_examples
 from cdlib.finetune.objective import NOISES
-from cdlib.finetune.trainer import PRECISIONS, Losses, Trainer, autocast, digest
+from cdlib.finetune.trainer import PRECISIONS, Losses, Trainer, autocast
 from cdlib.models import check_images, encode_prompts, latent_factor
+from cdlib.store import tensor_digest
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -125,8 +126,8 @@ def finetune(
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
         nets = (pipe.unet, pipe.vae, pipe.text_encoder)
-        settings["model"] = digest(weight for net in nets for weight in net.parameters())
-        settings["data"] = digest((images, m_pre))
+        settings["model"] = tensor_digest(weight for net in nets for weight in net.parameters())
+        settings["data"] = tensor_digest((images, m_pre))
     trainer = Trainer(
         pipe,
         examples,

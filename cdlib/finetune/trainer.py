@@ -6,7 +6,6 @@ import copy
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from cdlib.finetune.objective import masked_square, noised, target
 from cdlib.training import Ema, load_checkpoint, save_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    pass
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -241,13 +240,3 @@ def share_of(batch_size: int, processes: int, accumulate: int) -> int:
             f"{processes} process(es) of this run."
         )
     return batch_size // (processes * accumulate)
-
-
-def digest(tensors: Iterable[torch.Tensor]) -> str:
-    """80 bits of hash of some tensors' types, shapes and values."""
-    content = sha256()
-    for tensor in tensors:
-        content.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        content.update(memoryview(flat.numpy()))
-    return content.hexdigest()[:20]

@@ -129,9 +129,15 @@ def see(net: Classifier, images: torch.Tensor, batch: int = 128) -> torch.Tensor
     return torch.cat([net(_at_64(part))[0].sigmoid() for part in images.split(batch)])
 
 
+@torch.no_grad()
+def features(net: Classifier, images: torch.Tensor, batch: int = 128) -> torch.Tensor:
+    """What it makes of images, of whatever size, before it names anything: (N, 128)."""
+    return torch.cat([net.embed(_at_64(part)) for part in images.split(batch)])
+
+
 def _at_64(images: torch.Tensor) -> torch.Tensor:
     """The size that the classifier learned to look at."""
-    return images if images.shape[-1] == 64 else F.interpolate(images, (64, 64), mode="area")
+    return images if images.shape[2:] == (64, 64) else F.interpolate(images, (64, 64), mode="area")
 
 
 def main(argv: list[str] | None = None) -> None:

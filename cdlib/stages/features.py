@@ -7,31 +7,27 @@ compare with those of Inception, in which the paper's FID is given.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from cdlib.checks import whole_number
-from cdlib.pocket.classifier import Classifier, load_classifier
+from cdlib.pocket.classifier import features
+from cdlib.stages.judge import shipped_judge
 
-POCKET_SIDE = 64  # pixels: the size that the judge learned to look at
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_FROM = "https://github.com/toshas/torch-fidelity/releases/tag/v0.2.0"
 
 
-@torch.inference_mode()
 def pocket_features(images: torch.Tensor, batch_size: int = 128) -> np.ndarray:
     """(N, 128) float32 from the pocket world's judge: what it sees before it names objects.
 
     images: (N, 3, H, W) in [0, 1], of any size; the judge sees them at 64x64.
     """
-    net = _judge()
-    parts = [_sized(part.float().cpu(), POCKET_SIDE) for part in _batches(images, batch_size)]
-    return torch.cat([net.embed(part) for part in parts]).numpy()
+    images = _checked(images).float().cpu()
+    return features(shipped_judge(), images, whole_number("batch_size", batch_size, 1)).numpy()
 
 
 @torch.inference_mode()
@@ -44,7 +40,7 @@ def inception_features(
     what is missing. images: (N, 3, H, W) in [0, 1]. weights: torch-fidelity's file; by default
     where it keeps it, among torch hub's checkpoints.
     """
-    batches = _batches(images, batch_size)
+    batches = _checked(images).split(whole_number("batch_size", batch_size, 1))
     weights = Path(weights or Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE)
     if not weights.is_file():
         raise ValueError(
@@ -60,17 +56,7 @@ def inception_features(
     return torch.cat(made).float().cpu().numpy()
 
 
-def _batches(images: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, ...]:
+def _checked(images: torch.Tensor) -> torch.Tensor:
     if images.ndim != 4 or images.shape[1] != 3 or 0 in images.shape:
         raise ValueError(f"images: must be (N, 3, H, W) with N > 0, not {tuple(images.shape)}.")
-    return images.split(whole_number("batch_size", batch_size, 1))
-
-
-def _sized(images: torch.Tensor, side: int) -> torch.Tensor:
-    fits = images.shape[2:] == (side, side)
-    return images if fits else F.interpolate(images, (side, side), mode="area")
-
-
-@lru_cache(maxsize=1)
-def _judge() -> Classifier:
-    return load_classifier()
+    return images

@@ -24,7 +24,7 @@ def seen_odds(images: torch.Tensor) -> np.ndarray:
     images: (N, 3, H, W) in [0, 1], of any size. Independent answers: an image may have several
     objects, or none.
     """
-    return see(_judge(), images.float().cpu()).numpy()
+    return see(shipped_judge(), images.float().cpu()).numpy()
 
 
 def seen_objects(images: torch.Tensor, least: float = 0.5) -> np.ndarray:
@@ -40,5 +40,6 @@ def judge_fingerprint() -> str:
 
 
 @lru_cache(maxsize=1)
-def _judge() -> Classifier:
+def shipped_judge() -> Classifier:
+    """The judge, read once."""
     return load_classifier()

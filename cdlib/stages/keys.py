@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import torch
 
 from cdlib.models import latent_factor
+from cdlib.store import digest, tensor_digest
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -21,11 +21,12 @@ def native_size(pipe: StableDiffusionPipeline) -> int:
 
 def model_fingerprint(pipe: StableDiffusionPipeline) -> str:
     """A key for a pipeline as it is in memory: its weights, settings and vocabulary."""
-    content = sha256()
-    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
-        for name, tensor in sorted(part.state_dict().items()):
-            content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            content.update(_bytes_of(tensor))
+    parts = (pipe.unet, pipe.vae, pipe.text_encoder)
+    weights = [
+        [name, tensor_digest([weight])]
+        for part in parts
+        for name, weight in sorted(part.state_dict().items())
+    ]
     configs = [dict(part.config) for part in (pipe.unet, pipe.vae, pipe.scheduler)]
     configs.append(pipe.text_encoder.config.to_dict())
     # What is left out tells where a model was read from, and which version wrote it.
@@ -34,18 +35,10 @@ def model_fingerprint(pipe: StableDiffusionPipeline) -> str:
         for config in configs
     ]
     words = sorted(pipe.tokenizer.get_vocab().items())
-    content.update(json.dumps([settings, words], sort_keys=True, default=str).encode())
-    return f"model-{content.hexdigest()[:20]}"
+    told = json.loads(json.dumps(settings, default=str))
+    return f"model-{digest([weights, told, words])}"
 
 
 def tensor_fingerprint(tensor: torch.Tensor) -> str:
     """A key for a tensor: its type, shape and values."""
-    content = sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-    content.update(_bytes_of(tensor))
-    return f"tensor-{content.hexdigest()[:20]}"
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    """A tensor's bytes in row order, whatever its memory format; NumPy alone has no bfloat16."""
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
-    return memoryview(flat.view(torch.uint8).numpy())
+    return f"tensor-{tensor_digest([tensor])}"

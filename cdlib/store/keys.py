@@ -15,7 +15,7 @@ import json
 import math
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 from importlib.machinery import ModuleSpec, PathFinder
@@ -24,12 +24,23 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 
 def digest(value: Any) -> str:
     """80 bits of hash of JSON data in its canonical form."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return sha256(text.encode()).hexdigest()[:20]
+
+
+def tensor_digest(tensors: Iterable[torch.Tensor]) -> str:
+    """80 bits of hash of some tensors' types, shapes and values, whatever their memory format."""
+    content = sha256()
+    for tensor in tensors:
+        content.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        content.update(memoryview(flat.view(torch.uint8).numpy()))  # NumPy has no bfloat16
+    return content.hexdigest()[:20]
 
 
 def fingerprint(path: str | Path) -> str:
