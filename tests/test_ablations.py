@@ -1,4 +1,4 @@
-"""Ablations: every choice made with a tiny model, their table, and its way into records and back."""
+"""Ablations: every choice made with a tiny model, their table, and its way into records."""
 
 from __future__ import annotations
 
