@@ -31,6 +31,15 @@ SPOKEN = {
     r"m_refined\.(\w+)\.acc": "{0}: refined mask, accuracy",
     r"m_refined\.(\w+)\.iou": "{0}: refined mask, IoU",
     r"m_refined\.(\w+)\.miou": "{0}: refined mask, mIoU",
+    r"synthetic\.(\w+)\.fid": "{0}: synthetic images, FID",
+    r"synthetic\.(\w+)\.kid": "{0}: synthetic images, KID",
+    r"baseline\.otsu\.(\w+)\.iou": "{0}: Otsu's threshold, IoU",
+    r"baseline\.grabcut\.(\w+)\.iou": "{0}: GrabCut, IoU",
+    r"baseline\.daam\.(\w+)\.iou": "{0}: attention cut as DAAM does, IoU",
+    r"unet_m_pre\.(\w+)\.iou": "{0}: U-Net on coarse masks, IoU",
+    r"unet_d_s\.(\w+)\.iou": "{0}: U-Net on refined masks, IoU",
+    r"unet_d_s_synthetic\.(\w+)\.iou": "{0}: U-Net on refined masks and synthetic images, IoU",
+    r"unet_supervised\.(\w+)\.iou": "{0}: U-Net on true masks, IoU",
 }
 GATES = {r"pocket\.m_hat\.(\w+)\.auc": "attention to “{0}”: AUC"}
 COST = r"chapter\.\d\d\.(seconds|peak_rss_mb)"
