@@ -29,11 +29,12 @@ MASKS = (
     "cdlib.datasets",
     "cdlib.diagnosis",
     "cdlib.stages.attention",
+    "cdlib.stages.chain",
     "cdlib.stages.evaluation",
     "cdlib.stages.finetuning",
     "cdlib.stages.removal",
 )
-SYNTHETIC = (*MASKS, "cdlib.stages.chain", "cdlib.stages.features", "cdlib.stages.synthesis")
+SYNTHETIC = (*MASKS, "cdlib.stages.features", "cdlib.stages.synthesis")
 CODE = {
     "04_removal": MASKS,
     "05_synthetic": SYNTHETIC,
