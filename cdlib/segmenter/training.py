@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -18,6 +17,7 @@ from cdlib.checks import one_of, real_number, whole_number
 from cdlib.metrics.scores import confusion, scores_from_confusion
 from cdlib.segmenter.augment import draw_batch
 from cdlib.segmenter.nets import CELL, Segmenter, check_images, choose_device
+from cdlib.store.keys import tensor_digest
 from cdlib.training import Ema, load_checkpoint, save_checkpoint
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
@@ -106,7 +106,7 @@ def segmenter_steps(
         )
     if checkpoint is not None:
         checkpoint = Path(checkpoint)
-        settings["data"] = _digest([*images, *masks])
+        settings["data"] = tensor_digest([*images, *masks])
     run = _Run(images, masks, settings, checkpoint, choose_device(device))
     if run.done > steps:
         raise ValueError(f"steps={steps}: the run in {checkpoint} is at step {run.done} already.")
@@ -234,13 +234,3 @@ def _check_pairs(name: str, images: Stack, name_of_masks: str, masks: Stack) -> 
                 f"{name_of_masks}: must be bool, or probabilities in [0, 1]; "
                 f"theirs are from {low:g} to {high:g}."
             )
-
-
-def _digest(tensors: list[torch.Tensor]) -> str:
-    """80 bits of hash of some tensors' types, shapes and values."""
-    content = sha256()
-    for tensor in tensors:
-        content.update(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        content.update(memoryview(flat.numpy()))
-    return content.hexdigest()[:20]
