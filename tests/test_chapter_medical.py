@@ -41,9 +41,18 @@ def test_results_of_both_findings_and_all_stages(executed):
             assert record["n"] == given["n_images"] and record["source"] == "live"
             assert record["paper"] == (PAPER_CHEST_AUC if kind == "boxes" else None)
     c = given.get("finding", "mass")
-    stages = ("m_pre", "m_refined", "plate", "unet_m_pre", "unet_d_s", "unet_supervised")
+    stages = (
+        "m_pre",
+        "m_refined_m",
+        "m_refined_m_prime",
+        "m_refined",
+        "plate",
+        "unet_m_pre",
+        "unet_d_s",
+        "unet_supervised",
+    )
     names = [f"medical.{c}.{stage}.{score}" for stage in stages for score in ("acc", "iou", "miou")]
-    names += [f"medical.{c}.m_pre_{k}.iou" for k in (2, 3)]
+    names += [f"medical.{c}.m_pre_{cut}.iou" for cut in ("2", "2_bare", "3", "3_bare")]
     for who in ("m", "m_prime", "m_crop", "cv2"):
         names += [f"medical.{c}.psnr.{who}", f"medical.{c}.left.{who}"]
     for name in names:

@@ -188,9 +188,27 @@ def test_radiographs_cut_by_their_modes(tmp_path, monkeypatch):
     assert made.y_b == medical.NO_FINDING
     made.components = 2
     assert torch.equal(made.coarse("test")[2], masks.preliminary_mask(maps, p.rule, seed=p.seed))
+    with pytest.raises(ValueError, match="painter"):
+        medical.Radiographs(p, y_f="a photo", word="photo", painter="m2")
     made.majority = False
     bare = masks.mixture_mask(maps, 2, majority=False, seed=p.seed)
     assert torch.equal(made.coarse("test")[2], bare)
+
+
+@pytest.mark.parametrize("painter", ["m", "m_prime"])
+def test_radiographs_are_painted_by_whom_was_asked(painter, data, tmp_path):
+    p = check_parameters({"preset": "quick", "removal_steps": 1, "resample": 1}, "08_medical")
+    made = medical.Radiographs(
+        p, y_f="a photo", word="photo", painter=painter, store=Store(tmp_path)
+    )
+    made.y_b = "a photo of the beach"  # the tiny model's vocabulary has no radiographs
+    made.pipe, made.m_prime = pocket_shaped(), pocket_shaped(seed=1)
+    few, m_pre = data.images[:2], torch.rand(2, 16, 16) < 0.3
+    removed, refined = made.sharpen(few, m_pre)
+    by = made.pipe if painter == "m" else made.m_prime
+    assert torch.equal(removed, made.remove(by, few, m_pre))
+    plain = masks.refine(few, removed, m_pre, dilate=p.dilate, seed=p.seed)
+    assert torch.equal(refined, plain)
 
 
 # ------------------------------------------------------------------- regions, and what is left

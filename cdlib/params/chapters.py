@@ -212,7 +212,7 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
         ),
     ),
     "08_medical": (
-        *(*CHAIN, N_VAL, *SEGMENTER),
+        *(*CHAIN, *SEGMENTER),
         Parameter("finding", "mass", "what radiographs are searched for", choices=tuple(FINDINGS)),
     ),
 }

@@ -23,8 +23,8 @@ from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
 from cdlib.attention import token_attention
-from cdlib.checks import whole_number
-from cdlib.masks import mixture_mask, upsample_mask
+from cdlib.checks import one_of, whole_number
+from cdlib.masks import mixture_mask, refine, upsample_mask
 from cdlib.metrics import (
     Estimate,
     mean_estimate,
@@ -52,7 +52,7 @@ class Radiographs(Distillation):
 
     y_f and word say where M_hat comes from, y_b is the prompt of a chest without finding. majority:
     whether M_pre passes the 3x3 filter. With two components and the filter M_pre is the book's
-    own, by p.rule.
+    own, by p.rule. painter: who removes findings, "m_prime" or, since m knows this y_b, "m".
     """
 
     def __init__(
@@ -63,11 +63,13 @@ class Radiographs(Distillation):
         word: str | Sequence[str],
         components: int = 2,
         majority: bool = True,
+        painter: str = "m_prime",
         store: Store | None = None,
     ) -> None:
         super().__init__(p, concept=p.finding, y_f=y_f, y_b=NO_FINDING, word=word, store=store)
         self.components = whole_number("components", components, 2, 8)
         self.majority = majority
+        self.painter = one_of("painter", painter, ("m", "m_prime"))
 
     def coarse(self, split: str) -> tuple[Dataset, torch.Tensor, torch.Tensor]:
         """The images of a split, their M_hat and their M_pre."""
@@ -76,6 +78,13 @@ class Radiographs(Distillation):
             how = {"majority": self.majority, "seed": self.p.seed}
             m_pre = mixture_mask(m_hat, self.components, **how)
         return data, m_hat, m_pre
+
+    def sharpen(
+        self, images: torch.Tensor, m_pre: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Any images without what M_pre covers, and the refined masks that follow."""
+        removed = self.remove(self.pipe if self.painter == "m" else self.m_prime, images, m_pre)
+        return removed, refine(images, removed, m_pre, dilate=self.p.dilate, seed=self.p.seed)
 
 
 # ------------------------------------------------------------------- choices, on the val split
