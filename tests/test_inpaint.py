@@ -117,7 +117,7 @@ def test_resampling_is_repaints(pipe):
     [
         ({"resample": 0}, "resample=0"),
         ({"resample": 2.0}, "resample=2.0"),
-        ({"resample": 2, "scheduler": "PNDMScheduler"}, "PNDMScheduler.*allowed is 1.*DDIMScheduler"),
+        ({"resample": 2, "scheduler": "PNDMScheduler"}, "PNDMScheduler.*is 1.*DDIMScheduler"),
     ],
 )
 def test_resampling_that_cannot_be_is_refused(given, says):
