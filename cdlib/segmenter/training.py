@@ -123,6 +123,7 @@ class _Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings["seed"])
             net = Segmenter(settings["width"], {**told, "images": len(images)})
+        _start_at_the_mean(net, masks)
         self.net = net.to(device, memory_format=torch.channels_last)  # a third sooner
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=settings["lr"], fused=True)
         self.no_average = Ema(torch.nn.Identity())  # the last weights are the result
@@ -168,6 +169,17 @@ class _Run:
 
     def _state(self) -> tuple:
         return self.net, self.no_average, self.optimizer
+
+
+def _start_at_the_mean(net: Segmenter, masks: Stack) -> None:
+    """Let its first answer be the masks' mean, as odds, everywhere.
+
+    From one half a rate of a few thousandths would take a thousand steps to get to the few percent
+    that a small object covers (the prior of Lin et al., 2017, section 3.3).
+    """
+    covered = sum(mask.float().sum().item() for mask in masks)
+    share = min(max(covered / sum(mask.numel() for mask in masks), 0.001), 0.999)
+    torch.nn.init.constant_(net.unet.final_conv.bias, math.log(share / (1 - share)))
 
 
 def _states(
