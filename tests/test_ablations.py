@@ -105,7 +105,7 @@ def test_they_cost_what_is_said(table, made, spent):
 
 
 def test_the_mean_over_fewer_timesteps_is_that_of_fewer(made):
-    fewer = of_masks.changed(made, t0=2)
+    fewer = made.but(t0=2)
     expected = fewer.attention(made.data("val").images)
     found = of_masks._profile(made)["by_timestep"][:, :2].mean(1)
     assert torch.allclose(found, expected, atol=1e-5)

@@ -13,7 +13,6 @@ scores of its trainings say what other seeds do give.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -224,19 +223,10 @@ def by_difficulty(
     """
     found: dict[str, list[Estimate]] = {name: [] for name in predict}
     for level in levels:
-        scenes = changed(made, difficulty=level).data("test")
+        scenes = made.but(difficulty=level).data("test")
         for name, masks_of in predict.items():
             scored = score_trainings(masks_of(scenes.images), scenes.masks, seed=made.p.seed)
             found[name].append(scored.estimates["iou"])
-    return found
-
-
-def changed(made: Distillation, **other: object) -> Distillation:
-    """The same method with other parameters; the model in memory is shared."""
-    p = SimpleNamespace(**{**vars(made.p), **other})
-    names = {"concept": made.concept, "y_f": made.y_f, "y_b": made.y_b, "word": made.word}
-    found = Distillation(p, **names, source=made.source, store=made.store)
-    found.pipe = made.pipe
     return found
 
 

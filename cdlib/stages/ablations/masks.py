@@ -12,7 +12,6 @@ from cdlib.masks import preliminary_mask, upsample_mask
 from cdlib.masks.binarise import RULES
 from cdlib.stages.attention import profile_artifact
 from cdlib.stages.chain import Distillation
-from cdlib.stages.methods import changed
 from cdlib.store import Artifact
 
 from .tables import Variant
@@ -62,7 +61,7 @@ def _layers(made: Distillation) -> Iterator[Variant]:
 
 def _noise(made: Distillation) -> Iterator[Variant]:
     yield _as_is(made, "n_noise", made.p.n_noise)
-    more = changed(made, n_noise=MORE_NOISE * made.p.n_noise)
+    more = made.but(n_noise=MORE_NOISE * made.p.n_noise)
     yield _by_map(made, "n_noise", more.p.n_noise, more.attention(made.data("val").images))
 
 
@@ -115,18 +114,18 @@ def _both(m_pre: torch.Tensor, m_refined: torch.Tensor) -> dict[str, list[torch.
 
 def _steps(made: Distillation) -> Iterator[Variant]:
     yield _by_model(made, "finetune_steps", made.p.finetune_steps, reference=True)
-    untuned = changed(made)
+    untuned = made.but()
     untuned.m_prime = made.pipe  # m itself, in place of what it would be fine-tuned to
     yield _by_model(untuned, "finetune_steps", 0)
     for steps in _path(made.p):
-        yield _by_model(changed(made, finetune_steps=steps), "finetune_steps", steps)
+        yield _by_model(made.but(finetune_steps=steps), "finetune_steps", steps)
 
 
 def _odds(made: Distillation) -> Iterator[Variant]:
     """All with half of the steps, the reference too, which `_steps` has made already."""
     half = _half(made.p)
     for odds in (made.p.p_foreground, *_other_odds(made.p)):
-        other = changed(made, finetune_steps=half, p_foreground=odds)
+        other = made.but(finetune_steps=half, p_foreground=odds)
         yield _by_model(other, "p_foreground", odds, reference=odds == made.p.p_foreground)
 
 
