@@ -63,6 +63,11 @@ class ChapterHolds:
         asked = set(re.findall(r"\{glue:text\}`([^`]+)`", prose))
         assert asked and asked <= glued, asked - glued
 
+    def test_nothing_is_glued_twice(self, executed):
+        said = [o.get("metadata", {}).get("scrapbook", {}) for o in outputs(executed.notebook)]
+        names = [one["name"] for one in said if one]
+        assert len(names) == len(set(names)), {n for n in names if names.count(n) > 1}
+
     def test_figures_are_numbered_captioned_and_described(self, executed):
         cells = executed.notebook.cells
         figures = [f for cell in cells for f in titled_figures(cell)]

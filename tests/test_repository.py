@@ -80,6 +80,19 @@ def test_notebook_cells_are_short(path):
             assert len(cell.source.splitlines()) <= 30, cell.source
 
 
+def test_no_two_chapters_have_a_figure_of_one_name():
+    """Sphinx knows labels by their name alone."""
+    labels = [
+        label
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
+        for cell in read(path).cells
+        if cell.cell_type == "code"
+        for label in re.findall(r'^\s+"(fig-[a-z0-9-]+)",$', cell.source, re.MULTILINE)
+    ]
+    assert len(labels) > 50
+    assert len(labels) == len(set(labels)), {one for one in labels if labels.count(one) > 1}
+
+
 def test_every_public_name_is_there_and_says_what_it_does():
     assert set(cdlib.__all__) <= set(dir(cdlib))
     for name in cdlib.__all__:
