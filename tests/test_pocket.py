@@ -20,7 +20,7 @@ from transformers import CLIPTokenizer
 
 from cdlib.pocket import nets, train, vocabulary
 from cdlib.pocket.card import stale_records
-from cdlib.pocket.pool import ROTA, Pool, build_pool, draw_caption, training_scene
+from cdlib.pocket.pool import ONE, ROTA, Pool, build_pool, draw_caption, training_scene
 from cdlib.training import Ema, read_log
 from cdlib.world import BACKGROUNDS, COLOURS, CONCEPTS, render_scene
 from cdlib.world.backgrounds import PLACES
@@ -145,7 +145,7 @@ def test_captions_speak_of_facts_alone():
         "a dog and a boat",
     }
     told = [caption for caption in captions.elements() if caption]
-    assert np.mean([" and " not in caption for caption in told]) == pytest.approx(0.25, abs=0.03)
+    assert np.mean([" and " not in caption for caption in told]) == pytest.approx(ONE, abs=0.03)
     assert "background" not in words
     empty = draw_caption({"objects": [], "place": "sea"}, np.random.default_rng(1))
     assert empty in ("", "the sea", "a photo of the sea")
