@@ -102,3 +102,14 @@ def clueless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     parts = nets.build_vae(), nets.build_text_encoder(words), words, nets.build_unet()
     nets.assemble(*parts).save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@pytest.fixture
+def one_thread():
+    """Sums in one order, so that two runs can be compared bit by bit."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -35,7 +35,9 @@ def test_labels_are_what_the_stages_functions_give(chain):
             guidance=-1.0, y_f="a photo of a bird",
         )  # fmt: skip
     torch.testing.assert_close(labels.removed, removed, atol=1e-6, rtol=0)
-    assert torch.equal(labels.m_refined, refine(images, removed, labels.m_pre, dilate=1))
+    assert torch.equal(
+        labels.m_refined, refine(images, removed, labels.m_pre, dilate=1, space="lab")
+    )
     inside = upsample_mask(dilate_mask(labels.m_pre, 1), images.shape[2:], "bilinear-any")
     assert not (labels.m_refined & ~inside).any()
 
@@ -69,6 +71,11 @@ def test_the_codes_scale_is_the_papers_s_from_the_other_end(chain, scale, means)
     """eps(y_f) + scale [eps(y_b) - eps(y_f)] = eps(y_b) + (1 - scale) [eps(y_f) - eps(y_b)]."""
     made = chain.but(removal_scale=scale).removal
     assert {name: made[name] for name in ("guidance", "y_f") if name in made} == means
+
+
+def test_surroundings_are_as_in_fine_tuning(chain):
+    assert chain.removal["surroundings"] == "noised"
+    assert chain.but(noise="rectangle").removal["surroundings"] == "clean"
 
 
 def test_a_split_that_is_none_is_named(chain):

@@ -25,13 +25,7 @@ from cdlib.models import encode_prompts, load_model
 Y_F, Y_B = "a photo of a bird", "a photo of a background"
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that two runs can be compared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=["v_prediction", "epsilon"])

@@ -59,8 +59,9 @@ def close(ours, theirs, atol=1e-4):
     torch.testing.assert_close(ours, theirs, atol=atol, rtol=0)
 
 
-def plain_removal(pipe, images, m_pre, steps, s=0.0, resample=1) -> torch.Tensor:
-    """Section 5.1 as it is written there, image by image; RePaint's Algorithm 1 if resampled."""
+def plain_removal(pipe, images, m_pre, steps, s=0.0, resample=1, clean=False) -> torch.Tensor:
+    """Section 5.1 as it is written there, image by image; RePaint's Algorithm 1 if resampled; the
+    paper's Equation 6 if clean."""
     abar, times = pipe.scheduler.alphas_cumprod, ddim_timesteps(pipe, steps)
     y_b, y_f = encode_prompts(pipe, Y_B), encode_prompts(pipe, Y_F)
     removed = []
@@ -78,11 +79,12 @@ def plain_removal(pipe, images, m_pre, steps, s=0.0, resample=1) -> torch.Tensor
                     z = (1 - beta).sqrt() * z + beta.sqrt() * noise
                 noise = per_image_noise(z0.shape[1:], [seed], f"known {label}")
                 q = abar[t].sqrt() * z0 + (1 - abar[t]).sqrt() * noise
-                z = keep * q + (1 - keep) * z
+                z = keep * (z0 if clean else q) + (1 - keep) * z
                 e_b, e_f = predict_eps(pipe, z, t, y_b), predict_eps(pipe, z, t, y_f)
                 e = e_b + s * (e_f - e_b)
                 z = prev.sqrt() * (z - (1 - abar[t]).sqrt() * e) / abar[t].sqrt()
                 z = z + (1 - prev).sqrt() * e
+        z = keep * z0 + (1 - keep) * z if clean else z
         decoded = pipe.vae.decode(z / pipe.vae.config.scaling_factor).sample
         removed.append(((decoded + 1) / 2).clamp(0, 1))
     return torch.cat(removed)
@@ -106,6 +108,16 @@ def test_guidance_is_the_papers(pipe, s):
     close(removed, plain_removal(pipe, images, M_PRE[:1], steps=3, s=s), atol=5e-4)
 
 
+def test_clean_surroundings_are_those_of_equation_6(pipe):
+    images, options = pictures(pipe, 2), {"steps": 4, "surroundings": "clean"}
+    removed = remove(pipe, images, M_PRE[:2], Y_B, **options)
+    close(removed, plain_removal(pipe, images, M_PRE[:2], steps=4, clean=True), atol=5e-4)
+    *_, last = removal_steps(pipe, images, M_PRE[:2], Y_B, **options)
+    z0 = encode_images(pipe, images, image_seeds(0, 2))
+    kept = ~M_PRE[:2, None].expand_as(z0)
+    assert torch.equal(last.z[kept], z0.float()[kept])
+
+
 def test_resampling_is_repaints(pipe):
     images, options = pictures(pipe, 2), {"steps": 3, "resample": 3}
     removed = remove(pipe, images, M_PRE[:2], Y_B, **options)
@@ -115,6 +127,7 @@ def test_resampling_is_repaints(pipe):
 @pytest.mark.parametrize(
     ("given", "says"),
     [
+        ({"surroundings": "dirty"}, "surroundings='dirty'"),
         ({"resample": 0}, "resample=0"),
         ({"resample": 2.0}, "resample=2.0"),
         ({"resample": 2, "scheduler": "PNDMScheduler"}, "PNDMScheduler.*is 1.*DDIMScheduler"),

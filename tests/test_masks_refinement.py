@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from skimage.color import deltaE_cie76, rgb2lab
 from sklearn.mixture import GaussianMixture
 
 from cdlib.masks import difference, dilate_mask, fill_and_close, refine, upsample_mask
@@ -116,9 +117,41 @@ def test_difference_is_the_mean_over_colours():
     assert difference(a.half(), b.half()).dtype == torch.float32
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**31))
+def test_the_distance_in_lab_is_skimages(seed):
+    generator = torch.Generator().manual_seed(seed)
+    a, b = torch.rand(2, 3, 3, 5, 4, generator=generator)
+    found = difference(a, b, "lab")
+    pairs = zip(a, b, strict=True)
+    plain = [
+        deltaE_cie76(*(rgb2lab(one.permute(1, 2, 0).double()) for one in pair)) for pair in pairs
+    ]
+    torch.testing.assert_close(
+        found, torch.from_numpy(np.stack(plain)).float() / 100, atol=1e-4, rtol=0
+    )
+    assert found.dtype == torch.float32 and torch.equal(found, difference(b, a, "lab"))
+    black, white = torch.zeros(1, 3, 1, 1), torch.ones(1, 3, 1, 1)
+    assert difference(black, white, "lab").item() == pytest.approx(1, abs=1e-4)
+
+
+def test_lab_tells_an_object_from_its_shadow_better():
+    ground = torch.tensor([0.5, 0.6, 0.3])[:, None, None].expand(3, 8, 8)
+    shade, red = ground * 0.6, torch.tensor([0.7, 0.4, 0.3])[:, None, None].expand(3, 8, 8)
+    ratio = {
+        space: (
+            difference(red[None], ground[None], space)
+            / difference(shade[None], ground[None], space)
+        ).mean()
+        for space in ("rgb", "lab")
+    }
+    assert ratio["rgb"] < 1 < ratio["lab"]
+
+
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
+        ({"space": "hsv"}, "space: got 'hsv', allowed are rgb, lab"),
         ({"images": torch.rand(3, 8, 8)}, "images: expected floats"),
         ({"removed": torch.zeros(2, 3, 8, 8, dtype=torch.uint8)}, "removed: expected floats"),
         ({"removed": torch.rand(2, 3, 8, 4)}, "removed: shape"),

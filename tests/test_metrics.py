@@ -81,35 +81,45 @@ def plain_auc(scores: np.ndarray, truth: np.ndarray) -> float:
     return ((fg > bg) + 0.5 * (fg == bg)).mean()
 
 
-def test_pooled_auc_equals_plain_pairs_and_torchmetrics():
+@pytest.mark.parametrize("upsampling", ["nearest", "bilinear"])
+def test_pooled_auc_equals_plain_pairs_and_torchmetrics(upsampling):
     scores, truth = blobs(6)
-    up = F.interpolate(torch.from_numpy(metrics.normalise_maps(scores))[None], size=(32, 32))[0]
-    ours = metrics.pixel_auc(torch.from_numpy(scores), torch.from_numpy(truth))
+    up = torch.from_numpy(metrics.normalise_maps(scores))[None]
+    up = F.interpolate(up, size=(32, 32), mode=upsampling)[0]
+    how = {"upsampling": upsampling}
+    ours = metrics.pixel_auc(torch.from_numpy(scores), torch.from_numpy(truth), **how)
     assert ours == pytest.approx(plain_auc(up.numpy(), truth), abs=1e-12)
     theirs = binary_auroc(up.flatten(), torch.from_numpy(truth).flatten().int()).item()
     assert ours == pytest.approx(theirs, abs=1e-6)
-    raw = metrics.pixel_auc(scores, truth, normalise=False)
-    up = scores.repeat(2, 1).repeat(2, 2)
+    raw = metrics.pixel_auc(scores, truth, normalise=False, **how)
+    up = F.interpolate(torch.from_numpy(scores)[None], size=(32, 32), mode=upsampling)[0]
     assert raw == pytest.approx(roc_auc_score(truth.ravel(), up.ravel()))
+    assert metrics.pixel_auc_estimate(scores, truth, n_boot=20, **how).value == ours
     assert raw < ours  # maps of different scale: the paper normalises instance-wise
 
 
 def test_per_image_auc_leaves_out_images_of_one_class():
     scores, truth = blobs(4)
     truth[2] = False
-    each = metrics.per_image_auc(scores, truth)
+    each = metrics.per_image_auc(scores, truth, "nearest")
     assert np.isnan(each).tolist() == [False, False, True, False]
     assert each[0] == pytest.approx(plain_auc(scores[0].repeat(2, 0).repeat(2, 1), truth[0]))
-    assert metrics.pixel_auc(scores, truth, average="image") == pytest.approx(np.nanmean(each))
+    mean = metrics.pixel_auc(scores, truth, average="image", upsampling="nearest")
+    assert mean == pytest.approx(np.nanmean(each))
+    up = F.interpolate(torch.from_numpy(scores)[None], size=(32, 32), mode="bilinear")[0]
+    smooth = metrics.per_image_auc(scores, truth)
+    np.testing.assert_allclose(smooth, metrics.per_image_auc(up, truth))
+    assert metrics.pixel_auc(scores, truth, average="image") == pytest.approx(np.nanmean(smooth))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.sampled_from([np.exp, np.cbrt, lambda v: 5 * v - 3]))
 def test_auc_sees_ranks_alone(seed, transform):
     scores, truth = blobs(3, seed=seed)
-    plain = metrics.pixel_auc(scores, truth, normalise=False)
-    assert metrics.pixel_auc(transform(scores), truth, normalise=False) == pytest.approx(plain)
-    assert metrics.pixel_auc(-scores, truth, normalise=False) == pytest.approx(1 - plain)
+    how = {"normalise": False, "upsampling": "nearest"}  # what is interpolated has other ranks
+    plain = metrics.pixel_auc(scores, truth, **how)
+    assert metrics.pixel_auc(transform(scores), truth, **how) == pytest.approx(plain)
+    assert metrics.pixel_auc(-scores, truth, **how) == pytest.approx(1 - plain)
     assert metrics.pixel_auc(truth.astype(float), truth) == 1
 
 
@@ -166,14 +176,15 @@ def test_binned_auc_is_within_a_thousandth():
         fg, bg = score_maps._score_histograms(maps, truth, 1024)
         assert fg.sum() == truth.sum() and (fg + bg).sum() == truth.size
         binned = score_maps._auc_from_histograms(fg.sum(0), bg.sum(0))
-        assert abs(binned - metrics.pixel_auc(scores, truth, normalise)) < 1e-3
+        exact = metrics.pixel_auc(scores, truth, normalise, upsampling="nearest")
+        assert abs(binned - exact) < 1e-3
 
 
 def test_binned_auc_is_exact_where_values_are_few():
     scores, truth = blobs(10)
     scores = scores.round(1)
     fg, bg = score_maps._score_histograms(scores, truth, 1024)
-    exact = metrics.pixel_auc(scores, truth, normalise=False)
+    exact = metrics.pixel_auc(scores, truth, normalise=False, upsampling="nearest")
     assert score_maps._auc_from_histograms(fg.sum(0), bg.sum(0)) == pytest.approx(exact, abs=1e-12)
 
 
@@ -234,6 +245,8 @@ def test_bad_input_is_named():
         metrics.pixel_auc(scores, np.zeros_like(truth))
     with pytest.raises(ValueError, match="average: got 'mean'"):
         metrics.pixel_auc(scores, truth, average="mean")
+    with pytest.raises(ValueError, match="upsampling: got 'cubic'"):
+        metrics.pixel_auc(scores, truth, upsampling="cubic")
     with pytest.raises(ValueError, match="metric: got 'dice'"):
         metrics.best_threshold(scores, truth, "dice")
     with pytest.raises(ValueError, match=r"grid: \(5, 5\) does not divide"):

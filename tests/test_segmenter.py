@@ -18,13 +18,7 @@ from cdlib.segmenter import Segmenter, draw_batch, segmenter_steps, train_segmen
 SMALL = {"width": 2, "batch_size": 4, "device": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Sums in one order, so that two runs can be compared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def pairs(n: int = 6, height: int = 32, width: int = 32, seed: int = 0):

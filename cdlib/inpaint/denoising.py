@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 Known = tuple[torch.Tensor, torch.Tensor]  # z0 (N, C, h, w) and where to paint (N, 1, h, w) bool
 Prompts = list[tuple[float, torch.Tensor]]  # weights that add up to 1, and encoded prompts
+SURROUNDINGS = ("noised", "clean")
 
 
 @dataclass(frozen=True)
@@ -99,14 +100,19 @@ def denoise(
     scheduler: str,
     batch_size: int,
     known: Known | None = None,
+    surroundings: str = "noised",
     resample: int = 1,
 ) -> Iterator[DenoisingState]:
     """Denoise one image for each seed, all at once; yield after every step.
 
     All images take a step together, through the U-Net in batches of `batch_size`. Before each, what
-    is known is put in place with noise of its own: z <- keep * q(z_t | z0) + (1 - keep) * z
-    (section 5.1). After the last step nothing is put back. Latents stay in float32 whatever the
-    U-Net computes in. An image depends on its own seed alone, noise of the scheduler's included.
+    is known is put in place: z <- keep * q(z_t | z0) + (1 - keep) * z. Latents stay in float32
+    whatever the U-Net computes in. An image depends on its own seed alone, noise of the scheduler's
+    included.
+
+    surroundings: what is known is put in place with noise of its own, and after the last step not
+    at all ("noised", section 5.1), or as it is, and after the last step too ("clean", the paper's
+    Eq. 6).
 
     resample: how often a step is taken. Before it is taken again, its result is noised back to
     where it came from (RePaint: Lugmayr et al., 2022, section 4.2): what is painted meets anew what
@@ -128,13 +134,18 @@ def denoise(
                 z = _noised_back(z, signal, _signal_after(pipe, grid, i), eps)
             if known is not None:
                 z0, hole = known
-                eps = per_image_noise(shape, seeds, f"known {label}").to(z)
-                z = torch.where(hole, z, (signal * z0 + math.sqrt(1 - signal**2) * eps) / scale)
+                if surroundings == "noised":
+                    eps = per_image_noise(shape, seeds, f"known {label}").to(z)
+                    z0 = signal * z0 + math.sqrt(1 - signal**2) * eps
+                z = torch.where(hole, z, z0 / scale)
             z_t = z * scale
             output = _predict(pipe, z_t, t, prompts, batch_size)
             z = grid.step(output, t, z, **options).prev_sample
         done = i + 1 == len(grid.timesteps)
         guess = z if done else _clean(pipe, z_t, output, signal)
+        if known is not None and surroundings == "clean":
+            guess = torch.where(known[1], guess, known[0])
+            z = guess if done else z
         yield DenoisingState(i + 1, len(grid.timesteps), t.item(), z, guess, pipe)
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cdlib.checks import whole_number
+from cdlib.checks import one_of, whole_number
 from cdlib.inpaint.denoising import (
+    SURROUNDINGS,
     DenoisingState,
     check_resample,
     check_scale,
@@ -36,6 +37,7 @@ def remove(
     guidance: float | None = None,
     y_f: str | None = None,
     dilate: int = 0,
+    surroundings: str = "noised",
     resample: int = 1,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
@@ -44,12 +46,16 @@ def remove(
 
     At every step latents outside the mask are those of the image, noised anew; nothing is pasted
     back after the last step, nor in pixels, so the kept part has gone through one denoising and
-    the autoencoder (section 5.1). The difference image counts on that.
+    the autoencoder (section 5.1), with clean surroundings through the autoencoder alone. The
+    difference image counts on that.
 
     m_pre: on the latent grid. dilate: cells by which it is enlarged first, see `dilate_mask`.
     scheduler: any of `cdlib.inpaint.SCHEDULERS`.
     guidance: s in eps = eps(y_b) + s [eps(y_f) - eps(y_b)]; None is y_b alone, below 0 pushes away
         from the object. It needs y_f, and twice the time unless it is 0 or 1.
+    surroundings: what the U-Net sees around the hole at every step, the image's latents noised
+        anew ("noised", the paper's code) or as they are ("clean", the paper's Eq. 6 and Figure 2).
+        A model has to be fine-tuned for the latter, with noise="rectangle" in `finetune`.
     resample: how often each step is taken (RePaint: Lugmayr et al., 2022), so many times the time;
         1 is the paper. More lets what is painted come to fit the rest. With DDIMScheduler alone.
     seed: one number for the run, or one for each image. An image's result depends on its own seed
@@ -69,6 +75,7 @@ def remove(
         guidance=guidance,
         y_f=y_f,
         dilate=dilate,
+        surroundings=surroundings,
         resample=resample,
         seed=seed,
         batch_size=batch_size,
@@ -87,6 +94,7 @@ def removal_steps(
     guidance: float | None = None,
     y_f: str | None = None,
     dilate: int = 0,
+    surroundings: str = "noised",
     resample: int = 1,
     seed: int | Sequence[int] = 0,
     batch_size: int = 32,
@@ -98,6 +106,7 @@ def removal_steps(
     check_images(pipe, images)
     hole = dilate_mask(_check_mask(pipe, images, m_pre), dilate)
     resample = check_resample(resample, scheduler)
+    one_of("surroundings", surroundings, SURROUNDINGS)
     steps, batch_size = check_steps(pipe, steps), whole_number("batch_size", batch_size, 1)
     scheduler_by_name(pipe, scheduler)  # here, so that a wrong name is told before the encoder runs
     if guidance is None and y_f is not None:
@@ -115,6 +124,7 @@ def removal_steps(
         scheduler=scheduler,
         batch_size=batch_size,
         known=(z0, hole[:, None].to(z0.device)),
+        surroundings=surroundings,
         resample=resample,
     )
 

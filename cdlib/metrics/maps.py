@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from sklearn.metrics import roc_auc_score
 
 from .inputs import as_masks, as_scores
 from .intervals import Estimate, bootstrap_ci
 from .scores import SCORES, scores_from_confusion
+
+UPSAMPLING = ("bilinear", "nearest")
 
 
 def normalise_maps(scores: ArrayLike) -> np.ndarray:
@@ -20,27 +24,36 @@ def normalise_maps(scores: ArrayLike) -> np.ndarray:
 
 
 def pixel_auc(
-    scores: ArrayLike, masks: ArrayLike, normalise: bool = True, average: str = "pooled"
+    scores: ArrayLike,
+    masks: ArrayLike,
+    normalise: bool = True,
+    average: str = "pooled",
+    upsampling: str = "bilinear",
 ) -> float:
     """Area under the ROC curve of pixels: does the map rank the object above the rest? (6.4)
 
-    scores: (N, h, w) finite, brought to the masks' size by repeating cells. masks: bool (N, H, W).
-    normalise: map by map to 0..1 first. average: "pooled" ranks all pixels of all images together;
-    "image" is the mean of each image's own AUC over the images that have both classes.
+    scores: (N, h, w) finite. masks: bool (N, H, W). normalise: map by map to 0..1 first.
+    average: "pooled" ranks all pixels of all images together; "image" is the mean of each image's
+        own AUC over the images that have both classes.
+    upsampling: how maps come to the masks' size, "bilinear" as in the authors' later code (6.4), or
+        "nearest", which repeats cells. The paper does not say at which size it was measured.
     """
-    maps, truth = _paired(scores, masks, normalise)
+    maps, truth = _paired(scores, masks, normalise, upsampling)
     if average == "pooled":
         _require_both_classes(truth)
         _, rank = np.unique(maps, return_inverse=True)
         return float(_auc_from_histograms(*_pixels_in(rank, truth, maps.shape)))
     if average == "image":
-        return float(np.nanmean(per_image_auc(maps, truth)))
+        return float(np.nanmean(per_image_auc(maps, truth, upsampling)))
     raise ValueError(f"average: got {average!r}, allowed are pooled, image")
 
 
-def per_image_auc(scores: ArrayLike, masks: ArrayLike) -> np.ndarray:
-    """Pixel AUC of each image, (N,); NaN where an image is all object or has none."""
-    maps, truth = _paired(scores, masks, normalise=False)
+def per_image_auc(scores: ArrayLike, masks: ArrayLike, upsampling: str = "bilinear") -> np.ndarray:
+    """Pixel AUC of each image, (N,); NaN where an image is all object or has none.
+
+    upsampling: as in `pixel_auc`.
+    """
+    maps, truth = _paired(scores, masks, normalise=False, upsampling=upsampling)
     _require_both_classes(truth)
     maps = _repeat_to(maps, truth.shape[1:])
     return np.array(
@@ -74,17 +87,19 @@ def pixel_auc_estimate(
     scores: ArrayLike,
     masks: ArrayLike,
     normalise: bool = True,
+    upsampling: str = "bilinear",
     bins: int = 1024,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Estimate:
     """Pooled `pixel_auc`, exact, with its 95% interval over images.
 
+    upsampling: as in `pixel_auc`.
     The interval's draws rank pixels by bin instead of by value: each image becomes two histograms,
     and a draw is their weighted sum.
     """
-    value = pixel_auc(scores, masks, normalise)
-    maps, truth = _paired(scores, masks, normalise)
+    value = pixel_auc(scores, masks, normalise, upsampling=upsampling)
+    maps, truth = _paired(scores, masks, normalise, upsampling)
     fg, bg = _score_histograms(maps, truth, bins)
     ci95 = bootstrap_ci(lambda d: _auc_from_histograms(d @ fg, d @ bg), len(fg), n_boot, seed)
     return Estimate.around(value, ci95, len(fg))
@@ -131,11 +146,19 @@ def _repeat_to(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return maps[:, rows[:, None], cols]
 
 
-def _paired(scores: ArrayLike, masks: ArrayLike, normalise: bool):
+def _paired(scores: ArrayLike, masks: ArrayLike, normalise: bool, upsampling: str = "nearest"):
+    """Maps and masks that fit; cells are not repeated here, one by one they count their pixels."""
     maps, truth = as_scores(scores), as_masks("masks", masks)
     if len(maps) != len(truth):
         raise ValueError(f"scores: {len(maps)} maps for {len(truth)} masks")
-    return normalise_maps(maps) if normalise else maps, truth
+    if upsampling not in UPSAMPLING:
+        raise ValueError(f"upsampling: got {upsampling!r}, allowed are {', '.join(UPSAMPLING)}")
+    maps = normalise_maps(maps) if normalise else maps
+    if upsampling == "bilinear" and maps.shape != truth.shape:
+        planes = torch.from_numpy(maps)[:, None]
+        maps = F.interpolate(planes, truth.shape[1:], mode="bilinear", align_corners=False)
+        maps = maps[:, 0].numpy()
+    return maps, truth
 
 
 def _require_both_classes(truth: np.ndarray) -> None:

@@ -114,7 +114,7 @@ SCHEDULER = Parameter(
     pattern=r"[A-Z]\w+Scheduler",
     otherwise="another of diffusers' schedulers",
 )
-# How objects are removed.
+# How objects are removed, and what the removal is compared in.
 REMOVAL = (
     SCHEDULER,
     Parameter("removal_steps", 0, "steps of a removal; 0 takes the preset's", 0, 1000, preset=True),
@@ -136,6 +136,13 @@ REMOVAL = (
     ),
     Parameter(
         "resample", 0, "how often each step is taken; 0 takes the preset's", 0, 64, preset=True
+    ),
+    Parameter(
+        "space",
+        "auto",
+        "colour space of the difference image: rgb (code) or lab; auto takes the preset's",
+        choices=("auto", "rgb", "lab"),
+        preset=True,
     ),
 )
 # How D', the synthetic images, is made.

@@ -18,6 +18,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "dilate": 1,
         "removal_scale": 2.0,
         "resample": 2,
+        "space": "lab",
         "n_val": 8,
         "n_synthetic": 8,
         "width": 8,
@@ -40,6 +41,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "dilate": 1,
         "removal_scale": 2.0,
         "resample": 4,
+        "space": "lab",
         "n_val": 48,
         "n_synthetic": 128,
         "width": 8,
@@ -63,6 +65,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "dilate": 0,
         "removal_scale": 1.0,
         "resample": 1,
+        "space": "rgb",
         "n_val": 100,
         "n_synthetic": 10_000,
         "width": 64,
@@ -84,9 +87,10 @@ OF_CHAPTER: dict[str, dict[str, dict[str, int | float | str]]] = {
             "segmenter_steps": 240,
             "segmenter_batch": 16,
             "n_seeds": 1,
+            "space": "rgb",  # a radiograph is grey: there is no hue to tell a shadow by
         },
         # the narrowest network takes too many steps to learn how rare a finding's pixels are
-        "quick": {"width": 8, "segmenter_steps": 60},
+        "quick": {"width": 8, "segmenter_steps": 60, "space": "rgb"},
     },
 }
 

@@ -50,6 +50,9 @@ Measured on held-out scenes and fresh samples by `python -m cdlib.pocket.gates` 
 |---|---|---|---|---|---|
 {gates}
 
+Attention maps are interpolated to the size of the image before its pixels are ranked. With their
+cells repeated instead, the AUC is {repeated}.
+
 The judge of the samples is a classifier trained on real scenes. On held-out real scenes it names
 the object in {judge_object:.1%} and the colour in {judge_colour:.1%} of {judge_n} cases. Guidance
 scale of the samples: {guidance}.
@@ -109,12 +112,19 @@ def write_card(folder: Path = WEIGHTS) -> None:
         steps=denoiser["step"], batch=training["denoiser"]["batch"],
         hours=denoiser["seconds"] / 3600, hardware=training["hardware"], torch=training["torch"],
         date=manifest["date"], gate_hardware=manifest["hardware"], gate_seconds=manifest["seconds"],
-        gates=gate_rows(gates["gates"]), judge_object=judge["object_accuracy"],
-        judge_colour=judge["colour_accuracy"], judge_n=judge["n"],
+        gates=gate_rows(gates["gates"]), repeated=_listed(gates["details"]),
+        judge_object=judge["object_accuracy"], judge_colour=judge["colour_accuracy"],
+        judge_n=judge["n"],
         guidance=gates["details"]["guidance"], n_words=len(WORDS),
     )  # fmt: skip
     (folder / "README.md").write_text(text)
     draw_losses(training, folder / "loss.png")
+
+
+def _listed(details: dict) -> str:
+    """The AUC of maps whose cells are repeated, by concept."""
+    auc = details["auc_of_repeated_cells"]
+    return ", ".join(f"{value:.3f} ({concept})" for concept, value in auc.items())
 
 
 def draw_losses(training: dict, path: Path) -> None:

@@ -140,7 +140,7 @@ class Distillation:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Any images without what M_pre covers, and the refined masks that follow."""
         removed = self.remove(self.m_prime, images, m_pre)
-        return removed, refine(images, removed, m_pre, dilate=self.p.dilate, seed=self.p.seed)
+        return removed, refine(images, removed, m_pre, **self.refinement)
 
     def remove(
         self, model: StableDiffusionPipeline, images: torch.Tensor, m_pre: torch.Tensor
@@ -152,10 +152,17 @@ class Distillation:
         return made["removed"]
 
     @property
+    def refinement(self) -> dict:
+        """How a removal makes masks sharper, in the words of `cdlib.refine`."""
+        return {"dilate": self.p.dilate, "space": self.p.space, "seed": self.p.seed}
+
+    @property
     def removal(self) -> dict:
         """How objects are removed, in the words of `cdlib.remove`."""
         p = self.p
         # The code's scale pushes from y_f to y_b, the paper's s from y_b to y_f.
         away = {} if p.removal_scale == 1 else {"guidance": 1 - p.removal_scale, "y_f": self.y_f}
+        # What was fine-tuned with noise in the rectangle alone knows clean surroundings.
+        around = {"whole": "noised", "rectangle": "clean"}[p.noise]
         return {"steps": p.removal_steps, "scheduler": p.scheduler, "dilate": p.dilate,
-                "resample": p.resample, **away}  # fmt: skip
+                "surroundings": around, "resample": p.resample, **away}  # fmt: skip

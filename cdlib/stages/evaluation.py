@@ -47,6 +47,7 @@ def evaluation_artifact(
     m_pre: torch.Tensor,  # (N, h, w) bool
     *,
     dilate: int = 0,
+    space: str = "rgb",
     rule: str = "gmm",
     seed: int = 0,
     store: Store | None = None,
@@ -55,7 +56,7 @@ def evaluation_artifact(
 
     removed: by whom to what; "m_prime" makes the mask "m_refined", another name x "m_refined_x".
     dilate: cells by which M_pre was widened for the removal, so also for the baselines and masks.
-    rule: how the difference image is cut, see `refine`.
+    space, rule: what the difference is taken in and how it is cut, see `refine`.
 
     Entries:
     - "pictures": "m_crop" and "cv2_telea", "cv2_ns", what the baselines paint; (N, 3, H, W) each.
@@ -78,10 +79,11 @@ def evaluation_artifact(
     judged = all(known.values()) and data.concept in CONCEPTS
     tensors = [m_pre, data.images, data.valid, *removed.values()]
     tensors += [getattr(data, f"{field}s") for field, there in known.items() if there]
+    how = {"dilate": dilate, "space": space, "rule": rule}
 
     def make() -> dict:
         made = {"pictures": _baselines(data.images, m_pre, dilate)}
-        made["masks"] = _masks(data, removed, made["pictures"], m_pre, dilate, rule, seed)
+        made["masks"] = _masks(data, removed, made["pictures"], m_pre, seed=seed, **how)
         if known["mask"]:
             made["mask_images"] = _mask_images(data, made["masks"])
             made["mask_scores"] = _mask_scores(data, made["masks"], made["mask_images"], seed)
@@ -93,7 +95,7 @@ def evaluation_artifact(
     return (store or Store()).get(
         "evaluation",
         make,
-        params={"removed": list(removed), "concept": data.concept, "dilate": dilate, "rule": rule},
+        params={"removed": list(removed), "concept": data.concept, **how},
         seed=seed,
         inputs=[*map(tensor_fingerprint, tensors), *([judge_fingerprint()] if judged else [])],
         code=[evaluation_artifact],
@@ -154,9 +156,9 @@ def _baselines(images: torch.Tensor, m_pre: torch.Tensor, dilate: int) -> dict[s
 
 
 def _masks(
-    data: Dataset, removed: Mapping, pictures: Mapping, m_pre: torch.Tensor, dilate, rule, seed
+    data: Dataset, removed: Mapping, pictures: Mapping, m_pre: torch.Tensor, **how
 ) -> dict[str, torch.Tensor]:
-    how = {"dilate": dilate, "rule": rule, "valid": data.valid, "seed": seed}
+    how["valid"] = data.valid
     masks = {"m_pre": upsample_mask(m_pre, tuple(data.images.shape[2:]))}
     masks["m_crop"] = refine(data.images, pictures["m_crop"], m_pre, **how)
     for name, painted in removed.items():

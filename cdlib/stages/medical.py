@@ -84,7 +84,7 @@ class Radiographs(Distillation):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Any images without what M_pre covers, and the refined masks that follow."""
         removed = self.remove(self.pipe if self.painter == "m" else self.m_prime, images, m_pre)
-        return removed, refine(images, removed, m_pre, dilate=self.p.dilate, seed=self.p.seed)
+        return removed, refine(images, removed, m_pre, **self.refinement)
 
 
 # ------------------------------------------------------------------- choices, on the val split

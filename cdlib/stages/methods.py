@@ -182,17 +182,19 @@ def method_masks(
     images, size = labels.data.images, tuple(labels.data.images.shape[2:])
     found = {name: [rival.masks(images, labels.m_hat)] for name, rival in rivals.items()}
     found["m_pre"] = [upsample_mask(labels.m_pre, size)]
-    found["m_crop"] = [m_crop(images, labels.m_pre, made.p.dilate, made.p.seed)]
+    found["m_crop"] = [m_crop(images, labels.m_pre, **made.refinement)]
     found["m_refined"] = [labels.m_refined]
     for name, trained in nets.items():
         found[PREFIX + name] = [net.predict(images) for net in trained]
     return {name: found[name] for name in METHODS if name in found}
 
 
-def m_crop(images: torch.Tensor, m_pre: torch.Tensor, dilate: int = 0, seed: int = 0):
+def m_crop(
+    images: torch.Tensor, m_pre: torch.Tensor, dilate: int = 0, space: str = "rgb", seed: int = 0
+) -> torch.Tensor:
     """The refined mask with the paper's simple inpainting in place of the model's, (N, H, W)."""
     covered = crop_baseline(images, dilate_mask(m_pre, dilate))
-    return refine(images, covered, m_pre, dilate=dilate, seed=seed)
+    return refine(images, covered, m_pre, dilate=dilate, space=space, seed=seed)
 
 
 # ------------------------------------------------------------------------- what they depend on

@@ -10,7 +10,6 @@ Images of other prompts, guidance or length are made by `samples_artifact`.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -29,7 +28,7 @@ GUIDANCE = {"foreground": 1.0, "background": 0.0}  # each by its prompt alone, a
 # The parameters on which M_hat, M_pre, removal and M of an image depend.
 LOOP = (
     "t0", "steps", "n_noise", "rule", "removal_steps", "scheduler", "dilate", "removal_scale",
-    "resample",
+    "resample", "space",
 )  # fmt: skip
 MOST = 1_000_000  # of a kind: as many as one seed has noise seeds for
 
@@ -146,16 +145,7 @@ def masks_with_seed(
     The models stay what they are. Masks that follow the noise rather than the image differ from
     one seed to the next.
     """
-    again = _reseeded(made, seed)
+    again = made.but(seed=seed)
+    again.m_prime = made.m_prime  # and not the one that would be fine-tuned with this seed
     m_pre = preliminary_mask(again.attention(images), made.p.rule, seed=seed)
     return m_pre, again.sharpen(images, m_pre)[1]
-
-
-def _reseeded(made: Distillation, seed: int) -> Distillation:
-    """The same models, with other noise from here on."""
-    again = Distillation(
-        SimpleNamespace(**{**vars(made.p), "seed": seed}), concept=made.concept, y_f=made.y_f,
-        y_b=made.y_b, word=made.word, source=made.source, store=made.store,
-    )  # fmt: skip
-    again.pipe, again.m_prime = made.pipe, made.m_prime
-    return again
