@@ -98,6 +98,7 @@ def test_settings_are_what_they_say(table):
     assert words("t0") == ["T₀ = 4", "T₀ = 1", "T₀ = 2", "T₀ = 5"]
     assert words("n_noise") == ["N = 1", "N = 4"]
     assert sorted(words("rule")) == ["gmm", "otsu", "percentile", "posterior"]
+    assert words("space") == ["CIELAB", "RGB"]
     assert words("finetune_steps") == ["4 steps", "0 steps", "1 steps", "2 steps"]
     assert words("p_foreground") == ["p = 0.5", "p = 0", "p = 1"]
     assert words("width") == ["2", "1", "4"]

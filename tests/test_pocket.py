@@ -145,6 +145,15 @@ def test_captions_speak_of_facts_alone():
     assert empty in ("", "the sea", "a photo of the sea")
 
 
+def test_scenes_with_a_hard_word_are_drawn_more_often(pool):
+    odds = train.scene_odds(pool.facts, emphasis=3)
+    hard = np.array([any(n in train.HARD for n, _ in one.get("objects", ())) for one in pool.facts])
+    assert 0 < hard.sum() < len(hard) and odds.sum() == pytest.approx(1)
+    assert np.ptp(odds[hard]) == np.ptp(odds[~hard]) == 0
+    assert odds[hard][0] == pytest.approx(3 * odds[~hard][0])
+    assert np.ptp(train.scene_odds(pool.facts, emphasis=1)) == 0
+
+
 def test_a_tenth_of_captions_is_empty_and_some_are_bare(pool):
     captions = pool.captions(np.tile(np.arange(32), 60), np.random.default_rng(0))
     assert np.mean([c == "" for c in captions]) == pytest.approx(0.10, abs=0.025)

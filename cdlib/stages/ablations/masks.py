@@ -10,6 +10,7 @@ import torch
 from cdlib.attention.layers import cross_attention_layers
 from cdlib.masks import preliminary_mask, upsample_mask
 from cdlib.masks.binarise import RULES
+from cdlib.masks.refinement import SPACES
 from cdlib.stages.attention import profile_artifact
 from cdlib.stages.chain import Distillation
 from cdlib.store import Artifact
@@ -25,8 +26,8 @@ ODDS = (0.0, 1.0)  # of the whole image with y_f
 
 
 def mask_ablations(made: Distillation) -> Iterator[Variant]:
-    """T0, layers, N, threshold rule, steps of fine-tuning and p, on the validation split."""
-    for choice in (_t0, _layers, _noise, _rules, _steps, _odds):
+    """T0, layers, N, rule, colours, steps of fine-tuning and p, on the validation split."""
+    for choice in (_t0, _layers, _noise, _rules, _spaces, _steps, _odds):
         yield from choice(made)
 
 
@@ -70,6 +71,15 @@ def _rules(made: Distillation) -> Iterator[Variant]:
     for rule in RULES:
         if rule != made.p.rule:
             yield _by_map(made, "rule", rule, made.labels("val").m_hat, rule)
+
+
+def _spaces(made: Distillation) -> Iterator[Variant]:
+    """Of the same removals, which the store has."""
+    yield _as_is(made, "space", made.p.space)
+    for space in SPACES:
+        if space != made.p.space:
+            m_refined = made.but(space=space).labels("val").m_refined
+            yield Variant.of("space", space, {"m_refined": [m_refined]})
 
 
 def _profile(made: Distillation) -> Artifact:

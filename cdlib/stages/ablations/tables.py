@@ -18,6 +18,7 @@ CHOICES = {
     "layers": "attention layers",
     "n_noise": "noise draws a timestep",
     "rule": "threshold rule",
+    "space": "colours of the difference",
     "finetune_steps": "steps of fine-tuning",
     "p_foreground": "odds of the foreground prompt, half the steps",
     "refinement": "refinement",
@@ -31,6 +32,7 @@ WORDS = {
     "finetune_steps": "{} steps",
     "p_foreground": "p = {}",
     "layers": {"down": "the way down", "mid": "the middle", "up": "the way up", "all": "all of it"},
+    "space": {"rgb": "RGB", "lab": "CIELAB"},
     "refinement": {"on": "U-Net on D_s", "off": "U-Net on M_pre"},
     "synthetic": {
         "none": "none",
