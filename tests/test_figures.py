@@ -92,3 +92,10 @@ def test_gates_are_judged_by_their_numbers():
     rows = tables.gates_table(gates).frame
     assert rows["verdict"].tolist() == ["missed", "held"]
     assert rows["gate"].tolist() == ["attention to “bird”: AUC", "attention to “car”: AUC"]
+
+
+def test_a_gate_that_is_missed_by_little_does_not_look_held():
+    gate = {"unit": "fraction", "target": 0.97, "ci95": (0.967, 0.972), "n": 100}
+    missed, held = ({**gate, "value": value} for value in (0.96977, 0.97))
+    rows = tables.gates_table({"missed": missed, "held": held}).frame
+    assert list(rows["measured"]) == ["0.96977", "0.970"]

@@ -85,6 +85,15 @@ def span(ci95: Sequence[float] | None, unit: str | None = None) -> str:
     return f"{low} to {high}".replace(" ", NARROW)
 
 
+def _measured(gate: Mapping) -> str:
+    """A gate's number, with as many places as it takes to see a miss."""
+    words = number(gate["value"], gate["unit"])
+    missed = gate["value"] < gate["target"]
+    if missed and words == number(gate["target"], gate["unit"]):
+        return format(gate["value"], ".5f")
+    return words
+
+
 def gates_table(gates: Mapping[str, Mapping]) -> Table:
     """Gate, what was asked, what was measured with interval and n, and whether that holds."""
     return table(
@@ -92,7 +101,7 @@ def gates_table(gates: Mapping[str, Mapping]) -> Table:
             {
                 "gate": spoken(name, SPOKEN | GATES) or name,
                 "asked": f"≥{NARROW}{number(gate['target'], gate['unit'])}",
-                "measured": number(gate["value"], gate["unit"]),
+                "measured": _measured(gate),
                 "95% interval": span(gate["ci95"], gate["unit"]),
                 "n": number(gate["n"]),
                 "verdict": "held" if gate["value"] >= gate["target"] else "missed",

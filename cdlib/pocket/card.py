@@ -89,7 +89,7 @@ def gate_rows(gates: dict) -> str:
     """The gates as rows of a Markdown table."""
     rows = []
     for name, g in gates.items():
-        digits = 3 if g["unit"] == "fraction" else 2
+        digits = 4 if g["unit"] == "fraction" else 2  # a miss may be a small one
         low, high = (f"{end:.{digits}f}" for end in g["ci95"])
         value = f"{g['value']:.{digits}f}" + ("" if g["unit"] == "fraction" else f" {g['unit']}")
         verdict = "held" if g["held"] else "**missed**"
