@@ -14,13 +14,14 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file, save_file
-from test_finetune import Y_F, assert_close, one_thread, pictures, weights  # noqa: F401
+from test_finetune import Y_F, assert_close, pictures, weights
 
 from cdlib.finetune import finetune
 from cdlib.models import load_model
 from cdlib.training import Ema, load_checkpoint, read_log, read_settings, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
