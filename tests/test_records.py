@@ -88,11 +88,7 @@ UNFINISHED = pytest.mark.xfail(strict=True, reason="make records has not been ru
 
 @pytest.mark.parametrize(
     "chapter",
-    [
-        "04_removal",
-        pytest.param("05_synthetic", marks=UNFINISHED),
-        pytest.param("07_evaluation", marks=UNFINISHED),
-    ],
+    ["04_removal", "05_synthetic", pytest.param("07_evaluation", marks=UNFINISHED)],
 )
 def test_records_are_of_all_concepts_or_of_none(chapter):
     there = [concept for concept in PAPER_CONCEPTS if record_path(chapter, concept).exists()]
