@@ -84,11 +84,12 @@ def test_samples_are_their_own_and_nobody_elses(made):
     how = {"y_f": made.y_f, "steps": made.p.steps}
     elsewhere = synthesise(made.m_prime, 2, seed=made.p.seed, **how)
     assert not torch.allclose(front, elsewhere, atol=0.05)
-    more = stages.samples_artifact(made, 3)["images"]
-    assert torch.allclose(more[:2], front, atol=1e-2)  # bfloat16's sums depend on the batch
+    more = stages.samples_artifact(made, 3, precision="fp32")["images"]
     seeds = [FIRST_SEED["foreground"] + made.p.seed * 10**6 + k for k in range(2)]
     exact = stages.samples_artifact(made, 2, precision="fp32")["images"]
     assert torch.equal(exact, synthesise(made.m_prime, 2, seed=seeds, **how))
+    assert torch.allclose(more[:2], exact, atol=1e-3)  # sums may depend on the batch
+    assert (front - exact).abs().mean() < 0.02  # bfloat16 rounds, differently on every machine
 
 
 def test_no_seed_of_a_chapter_reaches_those_of_synthetic_data():
