@@ -266,7 +266,7 @@ def test_artifacts_of_a_run_serve_the_next(executed, clueless, monkeypatch):
     found = gather_results(notebook, "02_attention")
     auc = pixel_auc(profile["m_hat"], data.masks)
     assert found[f"m_hat.{concept}.auc"]["value"] == pytest.approx(auc)
-    m_pre = preliminary_mask(profile["m_hat"], given.get("rule", "gmm"), seed=given.get("seed", 0))
+    m_pre = preliminary_mask(profile["m_hat"], given.get("rule", "otsu"), seed=given.get("seed", 0))
     whole = m_pre.repeat_interleave(4, 1).repeat_interleave(4, 2)
     right = (whole == data.masks).double().mean().item()
     assert found[f"m_pre.{concept}.acc"]["value"] == pytest.approx(right)

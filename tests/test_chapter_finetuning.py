@@ -147,7 +147,7 @@ def test_fine_tuning_that_was_done_is_not_done_again(executed, clueless, monkeyp
     made = stages.m_hat_artifact(
         pipe, data.images, prompt=y_f, word=concept, **steps, store=store
     )
-    m_pre = preliminary_mask(made["m_hat"], given.get("rule", "gmm"))
+    m_pre = preliminary_mask(made["m_hat"], given.get("rule", "otsu"))
     made = stages.m_prime_artifact(
         pipe, data.images, m_pre, y_f=y_f, p=given.get("p_foreground", 0.5),
         steps=given["finetune_steps"], batch_size=given["batch_size"], lr=5e-4, rectangles=1,

@@ -57,9 +57,10 @@ MASKS = (
     Parameter("n_noise", 1, "noise draws at each timestep", 1, 64),
     Parameter(
         "rule",
-        "gmm",
-        "threshold rule of the preliminary mask: gmm, posterior, otsu or percentile",
-        choices=("gmm", "posterior", "otsu", "percentile"),
+        "auto",
+        "threshold rule of the preliminary mask: gmm (code), otsu, ...; auto takes the preset's",
+        choices=("auto", "gmm", "posterior", "otsu", "percentile"),
+        preset=True,
     ),
 )
 # How m' is made: the same in the chapter that trains it and in those that use it, which thereby
@@ -150,6 +151,15 @@ SYNTHESIS = (
     Parameter(
         "n_synthetic", 0, "images drawn of each kind; 0 takes the preset's", 0, 1_000_000,
         preset=True,
+    ),
+    Parameter(
+        "synthetic_scale", 0.0, "guidance s of D', 1 is y_f alone; 0 takes the preset's",
+        0.0, 30.0, preset=True,
+    ),
+    Parameter(
+        "background_scale", 0.0,
+        "push from y_f to y_b for D'_b, 1 is y_b alone; 0 takes the preset's",
+        0.0, 30.0, preset=True,
     ),
     Parameter("feather", 1.0, "pixels over which a composite's outline fades", 0.0, 32.0),
     Parameter("least_area", 0.01, "share of an image that a usable mask has at least", 0.0, 1.0),

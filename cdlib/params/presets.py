@@ -9,6 +9,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "n_samples": 8,
         "n_images": 16,
         "steps": 20,
+        "rule": "otsu",
         "n_train": 16,
         "finetune_steps": 24,
         "batch_size": 8,
@@ -21,6 +22,8 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "space": "lab",
         "n_val": 8,
         "n_synthetic": 8,
+        "synthetic_scale": 3.0,
+        "background_scale": 2.0,
         "width": 8,
         "segmenter_steps": 40,
         "segmenter_batch": 8,
@@ -32,6 +35,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "n_samples": 24,
         "n_images": 96,
         "steps": 50,
+        "rule": "otsu",
         "n_train": 160,
         "finetune_steps": 480,
         "batch_size": 16,
@@ -44,6 +48,8 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "space": "lab",
         "n_val": 48,
         "n_synthetic": 128,
+        "synthetic_scale": 3.0,
+        "background_scale": 2.0,
         "width": 8,
         "segmenter_steps": 300,
         "segmenter_batch": 32,
@@ -56,6 +62,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "n_samples": 24,
         "n_images": 1000,
         "steps": 50,
+        "rule": "gmm",
         "n_train": 10_000,
         "finetune_steps": 50_000,
         "batch_size": 8,
@@ -68,6 +75,8 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "space": "rgb",
         "n_val": 100,
         "n_synthetic": 10_000,
+        "synthetic_scale": 1.0,
+        "background_scale": 1.0,
         "width": 64,
         "segmenter_steps": 12_000,
         "segmenter_batch": 32,
@@ -87,10 +96,11 @@ OF_CHAPTER: dict[str, dict[str, dict[str, int | float | str]]] = {
             "segmenter_steps": 240,
             "segmenter_batch": 16,
             "n_seeds": 1,
+            "rule": "gmm",  # whose third mode is what that chapter looks at
             "space": "rgb",  # a radiograph is grey: there is no hue to tell a shadow by
         },
         # the narrowest network takes too many steps to learn how rare a finding's pixels are
-        "quick": {"width": 8, "segmenter_steps": 60, "space": "rgb"},
+        "quick": {"width": 8, "segmenter_steps": 60, "rule": "gmm", "space": "rgb"},
     },
 }
 

@@ -166,3 +166,11 @@ class Distillation:
         around = {"whole": "noised", "rectangle": "clean"}[p.noise]
         return {"steps": p.removal_steps, "scheduler": p.scheduler, "dilate": p.dilate,
                 "surroundings": around, "resample": p.resample, **away}  # fmt: skip
+
+    @property
+    def synthesis(self) -> dict:
+        """How D' and D'_b are made and filtered, in the words of `synthetic_artifact`."""
+        p = self.p
+        # as for removal: a push of 2 for backgrounds is the paper's s = -1
+        scales = {"s": p.synthetic_scale, "s_background": 1 - p.background_scale}
+        return {"feather": p.feather, "least_area": p.least_area, "most_area": p.most_area} | scales
