@@ -72,6 +72,7 @@ CASES = {
     "as little as can be": {
         "n_images": 1, "n_synthetic": 1, "rule": "percentile",
         "difficulty": 1.0, "feather": 0.0, **FEW, "n_train": 1, "steps": 1,
+        "synthetic_scale": 1.0, "background_scale": 1.0,
     },
     "nothing is kept": {
         "concept": "person", "n_images": 2, "n_synthetic": 3, "least_area": 1.0, "most_area": 1.0,

@@ -157,3 +157,14 @@ def test_a_slip_is_told_before_anything_is_drawn(made, how, says):
     with pytest.raises(ValueError, match=says):
         stages.synthetic_artifact(made, 7, **how)
     assert sorted(made.store.root.iterdir()) == before
+
+
+def test_pushes_of_a_chapter_become_guidance(made):
+    filters = {"feather": 1.0, "least_area": 0.0, "most_area": 1.0}
+    paper = made.but(synthetic_scale=1.0, background_scale=1.0, **filters)
+    assert paper.synthesis == {**filters, "s": 1.0, "s_background": 0.0}
+    paper.m_prime = made.m_prime
+    unsaid = stages.synthetic_artifact(made, 2, **filters)
+    assert stages.synthetic_artifact(paper, 2, **paper.synthesis).key == unsaid.key
+    pushed = made.but(synthetic_scale=3.0, background_scale=2.0, **filters)
+    assert pushed.synthesis == {**filters, "s": 3.0, "s_background": -1.0}
