@@ -184,7 +184,7 @@ class Denoiser(torch.nn.Module):
         return self.unet(z, t, y).sample
 
 
-def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=19_000, batch=32,
+def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=21_600, batch=32,
                    lr=5e-4, seed=0, device="cpu", every=200,
                    compile=False) -> Iterator[Progress]:  # fmt: skip
     """The diffusion model, by v-prediction on the scaled latents `scale` * z0."""
@@ -286,7 +286,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
     parser.add_argument("--vae-steps", type=int, default=3600)
-    parser.add_argument("--steps", type=int, default=19_000, help="steps of the diffusion model")
+    parser.add_argument("--steps", type=int, default=21_600, help="steps of the diffusion model")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--scenes", type=int, default=24_000, help="everyday scenes in the pool")
     parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
