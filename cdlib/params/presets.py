@@ -51,7 +51,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "synthetic_scale": 3.0,
         "background_scale": 2.0,
         "width": 8,
-        "segmenter_steps": 300,
+        "segmenter_steps": 480,
         "segmenter_batch": 32,
         "n_seeds": 3,
     },
