@@ -28,7 +28,7 @@ def test_labels_are_what_the_stages_functions_give(chain):
         chain.pipe, images, prompt="a photo of a bird", word="bird", t0=2, steps=4
     )
     torch.testing.assert_close(labels.m_hat, m_hat, atol=1e-6, rtol=0)
-    assert torch.equal(labels.m_pre, cdlib.preliminary_mask(labels.m_hat))
+    assert torch.equal(labels.m_pre, cdlib.preliminary_mask(labels.m_hat, rule=p.rule))
     with torch.autocast("cpu", torch.bfloat16):
         removed = cdlib.remove(
             chain.m_prime, images, labels.m_pre, steps=2, dilate=1, resample=p.resample,
