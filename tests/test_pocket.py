@@ -18,7 +18,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from cdlib.pocket import nets, train, vocabulary
+from cdlib.pocket import loop, nets, train, vocabulary
 from cdlib.pocket.card import stale_records
 from cdlib.pocket.pool import ONE, ROTA, Pool, build_pool, draw_caption, training_scene
 from cdlib.training import Ema, read_log
@@ -205,7 +205,7 @@ def test_denoiser_hears_words(tokenizer):
     model = train.Denoiser(tokenizer).eval()
     z, t = torch.randn(1, 4, 16, 16).repeat(3, 1, 1, 1), torch.tensor([500] * 3)
     with torch.no_grad():
-        a, b, c = model(z, t, ["a bird", "a red bird", "a bird"])
+        a, b, c = model(z, t, model.token_ids(["a bird", "a red bird", "a bird"]))
     assert a.shape == (4, 16, 16) and torch.equal(a, c) and not torch.allclose(a, b)
     weights = nets.parameter_count(model) + nets.parameter_count(nets.build_vae())
     assert 2 * weights < 40e6  # bytes of the fp16 files
@@ -215,7 +215,7 @@ def test_denoiser_hears_words(tokenizer):
 
 
 def test_learning_rate_rises_stays_and_falls():
-    rates = [train.learning_rate(k, 2000, 3.0, warmup=100) for k in range(2000)]
+    rates = [loop.learning_rate(k, 2000, 3.0, warmup=100) for k in range(2000)]
     assert rates[0] == pytest.approx(0.03) and rates[99] == 3.0
     assert set(rates[99:1201]) == {3.0}
     assert (np.diff(rates[:100]) > 0).all() and (np.diff(rates[1200:]) <= 0).all()
@@ -244,11 +244,14 @@ def line(steps: int, path: Path, fails_at: int | None = None, **how):
     torch.manual_seed(0)
     module = torch.nn.Linear(4, 1)
 
-    def loss_of(step: int) -> torch.Tensor:
+    def draw(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step))
-        return (module(x) - 1).square().mean() * (float("nan") if step == fails_at else 1)
+        return x, torch.tensor(float("nan") if step == fails_at else 1)
 
-    return train.fit(module, loss_of, path, steps=steps, lr=1e-2, settings={"seed": 0}, **how)
+    def loss_of(x: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
+        return (module(x) - 1).square().mean() * factor
+
+    return train.fit(module, draw, loss_of, path, steps=steps, lr=1e-2, settings={"seed": 0}, **how)
 
 
 def test_a_loss_that_is_not_a_number_stops_and_keeps_the_checkpoint(tmp_path):
@@ -265,7 +268,8 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
     path = tmp_path / "line.safetensors"
     train.last(line(2, path))
     with pytest.raises(ValueError, match=r"seed=1: the run in .* was begun with 0"):
-        next(train.fit(torch.nn.Linear(4, 1), None, path, steps=4, lr=1e-2, settings={"seed": 1}))
+        module, other = torch.nn.Linear(4, 1), {"seed": 1}
+        next(train.fit(module, None, None, path, steps=4, lr=1e-2, settings=other))
 
 
 def test_log_and_result_do_not_depend_on_interruptions(tmp_path):
@@ -339,6 +343,30 @@ def test_denoiser_killed_in_another_process_resumes_bit_by_bit(pool, latents, tm
     assert resumed[0].step == 3  # went on after the checkpoint of step 2
     train.last(train.train_denoiser(pool, latents, 0.9, tmp_path / "whole", **how))
     same_tensors(tmp_path / "denoiser.safetensors", tmp_path / "whole" / "denoiser.safetensors")
+
+
+def test_steps_drawn_ahead_are_those_drawn_in_turn(pool, latents, tmp_path):
+    def losses(workers: int) -> list[float]:
+        run = train.train_denoiser(
+            pool, latents, 0.9, tmp_path / str(workers), steps=5, batch=4, workers=workers
+        )
+        return [state.loss for state in run]
+
+    assert losses(2) == losses(0)
+
+
+def test_steps_are_drawn_ahead_from_the_first_that_is_asked_for():
+    squares = loop.drawn_ahead(lambda step: step**2, 7, workers=2)
+    assert [squares(step) for step in (3, 4, 5, 6)] == [9, 16, 25, 36]
+    with pytest.raises(ValueError, match="step=3: steps are drawn in a row, and 7 is the next"):
+        squares(3)
+
+
+def test_each_device_has_its_recipe_and_a_word_on_the_command_line_goes_first():
+    slow, fast = (train.parse(["--device", device]) for device in ("cpu", "cuda"))
+    assert fast.steps * fast.batch > 5 * slow.steps * slow.batch and fast.scenes > slow.scenes
+    told = train.parse(["--device", "cuda", "--batch", "8", "--vae-steps", "5"])
+    assert (told.batch, told.vae_steps, told.steps) == (8, 5, fast.steps)
 
 
 def test_the_last_stretch_of_time_ends_before_step_1000(pool, latents, tmp_path, monkeypatch):

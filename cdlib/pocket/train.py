@@ -11,10 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-import time
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +24,10 @@ from tqdm import tqdm
 
 from ..files import written_whole
 from ..store import fingerprint
-from ..training import Ema, load_checkpoint, read_log, read_settings, save_checkpoint
+from ..training import Ema, read_log, read_settings, save_checkpoint
+from .loop import Progress, drawn_ahead, fit, last
 from .nets import (
+    LATENT_SIZE,
     assemble,
     build_scheduler,
     build_text_encoder,
@@ -43,60 +42,14 @@ from .vocabulary import build_tokenizer
 # its object: after 15,600 steps of even odds its attention still lagged behind the other words'.
 HARD = ("dog",)
 
-
-@dataclass
-class Progress:
-    """What a training loop yields after every step."""
-
-    step: int
-    loss: float
-    module: torch.nn.Module
-    ema: Ema
-
-
-def learning_rate(step: int, steps: int, peak: float, warmup: int = 200) -> float:
-    """Linear warm-up, flat, then a linear fall to a hundredth over the last two fifths."""
-    rise = min(1.0, (step + 1) / warmup)
-    fall = min(1.0, max(0.01, (steps - step) / (0.4 * steps)))
-    return peak * rise * fall
-
-
-def fit(module, loss_of, checkpoint: Path, *, steps: int, lr: float, settings: dict,
-        every: int = 200, ema_decay: float = 0.999) -> Iterator[Progress]:  # fmt: skip
-    """Minimise `loss_of(step)` with AdamW and an EMA, resuming from `checkpoint`.
-
-    `settings` is what a step's outcome depends on beside its number; a checkpoint of other
-    settings is refused. `steps` may be raised or lowered in between: the fall of the learning rate
-    follows.
-    """
-    optimizer = torch.optim.AdamW(
-        module.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-    )
-    ema = Ema(module, ema_decay)
-    start, log = load_checkpoint(checkpoint, module, ema, optimizer, settings)
-    began, window = time.time() - (log[-1]["seconds"] if log else 0.0), []
-    if start >= steps:
-        yield Progress(start, log[-1]["loss"], module, ema)
-    for step in tqdm(range(start, steps), initial=start, total=steps, mininterval=10):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, steps, lr)
-        loss = loss_of(step)
-        if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {step}; {checkpoint} is kept"
-            )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-        optimizer.step()
-        ema.update(module)
-        window.append(loss.item())
-        if (step + 1) % every == 0 or step + 1 == steps:
-            log.append({"step": step + 1, "loss": float(np.mean(window)),
-                        "seconds": round(time.time() - began, 1)})  # fmt: skip
-            window = []
-            save_checkpoint(checkpoint, module, ema, optimizer, step + 1, log, settings)
-        yield Progress(step + 1, loss.item(), module, ema)
+# What a run sees unless it is told otherwise: hours on two cores, or ten minutes on one GPU, where
+# the same hour buys a hundred times the samples and so pays for more scenes to draw them from.
+RECIPES = {
+    "cpu": {"scenes": 24_000, "vae_steps": 3600, "vae_batch": 16, "steps": 21_600, "batch": 32,
+            "lr": 5e-4, "every": 200},
+    "cuda": {"scenes": 200_000, "vae_steps": 8000, "vae_batch": 64, "steps": 12_000, "batch": 512,
+             "lr": 1e-3, "every": 2000},
+}  # fmt: skip
 
 
 def _draws(seed: int, step: int, stage: int) -> tuple[np.random.Generator, torch.Generator]:
@@ -105,9 +58,9 @@ def _draws(seed: int, step: int, stage: int) -> tuple[np.random.Generator, torch
     return numbers, torch.Generator().manual_seed(int(numbers.integers(2**62)))
 
 
-def to_unit(images: torch.Tensor, device) -> torch.Tensor:
+def to_unit(images: torch.Tensor) -> torch.Tensor:
     """uint8 pixels to the [-1, 1] floats that the autoencoder speaks."""
-    return images.to(device).float().div_(127.5).sub_(1)
+    return images.float().div_(127.5).sub_(1)
 
 
 def train_vae(pool: Pool, folder: Path, *, size=64, steps=3600, batch=16, lr=6e-4, seed=0,
@@ -116,29 +69,31 @@ def train_vae(pool: Pool, folder: Path, *, size=64, steps=3600, batch=16, lr=6e-
     torch.manual_seed(seed)
     vae = build_vae(size).to(device, memory_format=torch.channels_last)
 
-    def loss_of(step: int) -> torch.Tensor:
+    def draw(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         numbers, generator = _draws(seed, step, 0)
-        x = to_unit(pool.images[numbers.integers(len(pool.images), size=batch)], device)
-        x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16):
+        x = pool.images[numbers.integers(len(pool.images), size=batch)]
+        return x, torch.randn(batch, 4, LATENT_SIZE, LATENT_SIZE, generator=generator)
+
+    def loss_of(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        x = to_unit(x).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
             posterior = vae.encode(x).latent_dist
-            noise = torch.randn(posterior.mean.shape, generator=generator).to(device)
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
         kl = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).mean()
         return F.l1_loss(decoded, x) + 2 * F.mse_loss(decoded, x) + 2e-4 * kl
 
     settings = {"images": len(pool.images), "size": size, "batch": batch, "lr": lr, "seed": seed}
-    yield from fit(vae, loss_of, folder / "vae.safetensors", steps=steps, lr=lr,
+    yield from fit(vae, draw, loss_of, folder / "vae.safetensors", steps=steps, lr=lr,
                    settings=settings, every=every)  # fmt: skip
 
 
 @torch.no_grad()
-def encode_pool(vae, pool: Pool, device="cpu", batch=64) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_pool(vae, pool: Pool, device="cpu", batch=256) -> tuple[torch.Tensor, torch.Tensor]:
     """Posterior mean and deviation, (N, 4, 16, 16) float16 each, of every image of the pool."""
     means, deviations = [], []
     for start in tqdm(range(0, len(pool.images), batch), desc="latents", mininterval=10):
-        x = to_unit(pool.images[start : start + batch], device)
+        x = to_unit(pool.images[start : start + batch].to(device))
         with torch.autocast(x.device.type, torch.bfloat16):
             posterior = vae.encode(x).latent_dist
         means.append(posterior.mean.half().cpu())
@@ -174,22 +129,30 @@ class Denoiser(torch.nn.Module):
     def __init__(self, tokenizer):
         super().__init__()
         self.unet, self.text_encoder = build_unet(), build_text_encoder(tokenizer)
-        # the fused kernel's backward pass is several times slower than plain products on a CPU
-        self.unet.set_attn_processor(AttnProcessor())
         self.tokenizer = tokenizer
 
-    def forward(self, z: torch.Tensor, t: torch.Tensor, captions: list[str]) -> torch.Tensor:
-        ids = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
-        y = self.text_encoder(ids.input_ids.to(z.device))[0]
-        return self.unet(z, t, y).sample
+    def token_ids(self, captions: list[str]) -> torch.Tensor:
+        """(B, tokens) int64, captions padded to the tokenizer's length."""
+        told = self.tokenizer(captions, padding="max_length", truncation=True, return_tensors="pt")
+        return told.input_ids
+
+    def forward(self, z: torch.Tensor, t: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        return self.unet(z, t, self.text_encoder(ids)[0]).sample
 
 
 def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=21_600, batch=32,
-                   lr=5e-4, seed=0, device="cpu", every=200,
-                   compile=False) -> Iterator[Progress]:  # fmt: skip
-    """The diffusion model, by v-prediction on the scaled latents `scale` * z0."""
+                   lr=5e-4, seed=0, device="cpu", every=200, compile=False,
+                   workers=0) -> Iterator[Progress]:  # fmt: skip
+    """The diffusion model, by v-prediction on the scaled latents `scale` * z0.
+
+    workers: processes that draw the steps to come; 0 draws each step when its turn has come.
+    """
     torch.manual_seed(seed)
     model = Denoiser(build_tokenizer()).to(device, memory_format=torch.channels_last)
+    kind = torch.device(device).type
+    if kind == "cpu":
+        # the fused kernel's backward pass is several times slower than plain products there
+        model.unet.set_attn_processor(AttnProcessor())
     if compile:
         model.unet.compile()
     scheduler = build_scheduler()
@@ -197,7 +160,7 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=21_
     odds = scene_odds(pool.facts)
     n_timesteps = scheduler.config.num_train_timesteps
 
-    def loss_of(step: int) -> torch.Tensor:
+    def draw(step: int) -> tuple[torch.Tensor, ...]:
         numbers, generator = _draws(seed, step, 1)
         picks = torch.from_numpy(numbers.choice(len(means), size=batch, p=odds))
         z0 = means[picks].float()
@@ -207,13 +170,16 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=21_
         u = (torch.arange(batch) + torch.rand(batch, generator=generator)) / batch
         t = (u * n_timesteps).long().clamp(max=n_timesteps - 1)  # u may round up to 1
         z, v = scheduler.add_noise(z0, noise, t), scheduler.get_velocity(z0, noise, t)
-        captions = pool.captions(picks, numbers)
-        with torch.autocast(torch.device(device).type, torch.bfloat16):
-            predicted = model(z.to(device), t.to(device), captions)
-        return F.mse_loss(predicted.float(), v.to(device))
+        return z, t, model.token_ids(pool.captions(picks, numbers)), v
+
+    def loss_of(z: torch.Tensor, t: torch.Tensor, ids: torch.Tensor, v: torch.Tensor):
+        with torch.autocast(kind, torch.bfloat16, cache_enabled=False):
+            predicted = model(z.contiguous(memory_format=torch.channels_last), t, ids)
+        return F.mse_loss(predicted.float(), v)
 
     settings = {"images": len(means), "scale": scale, "batch": batch, "lr": lr, "seed": seed}
-    yield from fit(model, loss_of, folder / "denoiser.safetensors", steps=steps, lr=lr,
+    drawn = drawn_ahead(draw, steps, workers)
+    yield from fit(model, drawn, loss_of, folder / "denoiser.safetensors", steps=steps, lr=lr,
                    settings=settings, every=every)  # fmt: skip
 
 
@@ -261,9 +227,16 @@ def describe_run(args, vae, model: Denoiser, images: int) -> dict:
         "parameters": {"vae": parameter_count(vae), "unet": parameter_count(model.unet),
                        "text_encoder": parameter_count(model.text_encoder)},
         **{stage: _stage(args.folder / f"{stage}.safetensors") for stage in ("vae", "denoiser")},
-        "hardware": f"{args.device}, {torch.get_num_threads()} thread(s), {platform.machine()}",
+        "hardware": hardware(args.device),
         "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
+
+
+def hardware(device: str) -> str:
+    """The device in words, as the card names it."""
+    if torch.device(device).type == "cuda":
+        return f"one {torch.cuda.get_device_name(device)}"
+    return f"CPU ({platform.machine()}), {torch.get_num_threads()} thread(s)"
 
 
 def _stage(checkpoint: Path) -> dict:
@@ -272,12 +245,8 @@ def _stage(checkpoint: Path) -> dict:
     return {"steps": log[-1]["step"], "batch": settings["batch"], "lr": settings["lr"], "log": log}
 
 
-def last(states: Iterator[Progress]) -> Progress:
-    """Run a training loop to its end."""
-    return deque(states, maxlen=1).pop()
-
-
-def main(argv: list[str] | None = None) -> None:
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line, what it leaves open filled in from the device's recipe."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--folder", type=Path, default=Path("runs/pocket"), help="checkpoints")
     parser.add_argument(
@@ -285,22 +254,35 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--export", type=Path, default=None, help="where the pipeline is written")
     parser.add_argument("--size", type=int, default=64, choices=(64, 128), help="pixels")
-    parser.add_argument("--vae-steps", type=int, default=3600)
-    parser.add_argument("--steps", type=int, default=21_600, help="steps of the diffusion model")
-    parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--scenes", type=int, default=24_000, help="everyday scenes in the pool")
-    parser.add_argument("--every", type=int, default=200, help="steps between checkpoints")
+    parser.add_argument("--scenes", type=int, help="everyday scenes in the pool")
+    parser.add_argument("--vae-steps", type=int, help="steps of the autoencoder")
+    parser.add_argument("--vae-batch", type=int)
+    parser.add_argument("--steps", type=int, help="steps of the diffusion model")
+    parser.add_argument("--batch", type=int)
+    parser.add_argument("--lr", type=float, help="peak learning rate of the diffusion model")
+    parser.add_argument("--every", type=int, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", type=int, default=1, help="processes that render the pool")
-    parser.add_argument("--compile", action="store_true", help="a sixth faster, after a minute")
+    parser.add_argument("--workers", type=int, default=0, help="processes beside this one that "
+                        "render scenes and draw batches")  # fmt: skip
+    parser.add_argument("--compile", action="store_true", help="faster, after a minute")
     args = parser.parse_args(argv)
+    for name, value in RECIPES[torch.device(args.device).type].items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
+    torch.backends.cudnn.benchmark = True  # every step has the same shapes
     few = args.scenes // 10
-    pool = build_pool(args.folder, args.size, args.scenes, few, few, args.workers)
+    pool = build_pool(args.folder, args.size, args.scenes, few, few, max(1, args.workers))
     if args.go_on_from:
         restore_from_export(args.go_on_from, args.folder)
     shared = {"seed": args.seed, "device": args.device, "every": args.every}
-    state = last(train_vae(pool, args.folder, size=args.size, steps=args.vae_steps, **shared))
+    state = last(train_vae(pool, args.folder, size=args.size, steps=args.vae_steps,
+                           batch=args.vae_batch, **shared))  # fmt: skip
     state.ema.copy_to(state.module)
     vae = state.module.eval()
     latents = pool_latents(vae, pool, args.folder, args.device)
@@ -311,22 +293,13 @@ def main(argv: list[str] | None = None) -> None:
         if begun.exists()
         else round(1 / float(latents[0].float().std()), 4)
     )
-    state = last(
-        train_denoiser(
-            pool,
-            latents,
-            scale,
-            args.folder,
-            steps=args.steps,
-            batch=args.batch,
-            compile=args.compile,
-            **shared,
-        )
-    )
+    state = last(train_denoiser(pool, latents, scale, args.folder, steps=args.steps,
+                                batch=args.batch, lr=args.lr, compile=args.compile,
+                                workers=args.workers, **shared))  # fmt: skip
     state.ema.copy_to(state.module)
     target = args.export or args.folder / "pipeline"
     told = describe_run(args, vae, state.module, len(pool.images))
-    export(target, vae, state.module.eval(), scale, told)
+    export(target, vae.cpu(), state.module.cpu().eval(), scale, told)
     print(json.dumps({"pipeline": str(target), "scale": scale, "steps": state.step}))
 
 
