@@ -34,11 +34,9 @@ class Ema:
         """Move towards the module's present parameters."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        learned = dict(module.named_parameters())
-        # one call for all of them: on a GPU it is the number of calls that takes the time
-        torch._foreach_lerp_(
-            list(self.shadow.values()), [learned[name] for name in self.shadow], 1 - decay
-        )
+        for name, parameter in module.named_parameters():
+            if name in self.shadow:
+                self.shadow[name].lerp_(parameter, 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, module: torch.nn.Module) -> None:
