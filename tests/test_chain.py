@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import cdlib
-from cdlib.masks import dilate_mask, refine, upsample_mask
+from cdlib.masks import dilate_mask, upsample_mask
+from cdlib.outlines import sharpen
 from cdlib.stages import Distillation
 from cdlib.store import Store
 
@@ -36,7 +37,8 @@ def test_labels_are_what_the_stages_functions_give(chain):
         )  # fmt: skip
     torch.testing.assert_close(labels.removed, removed, atol=1e-6, rtol=0)
     assert torch.equal(
-        labels.m_refined, refine(images, removed, labels.m_pre, dilate=1, space="lab")
+        labels.m_refined,
+        sharpen(images, removed, labels.m_pre, dilate=1, space="lab", polish="grabcut"),
     )
     inside = upsample_mask(dilate_mask(labels.m_pre, 1), images.shape[2:], "bilinear-any")
     assert not (labels.m_refined & ~inside).any()

@@ -364,7 +364,7 @@ def test_steps_are_drawn_ahead_from_the_first_that_is_asked_for():
 
 def test_each_device_has_its_recipe_and_a_word_on_the_command_line_goes_first():
     slow, fast = (train.parse(["--device", device]) for device in ("cpu", "cuda"))
-    assert fast.steps * fast.batch > 5 * slow.steps * slow.batch and fast.scenes > slow.scenes
+    assert fast.steps < slow.steps and fast.batch > slow.batch and fast.scenes > slow.scenes
     told = train.parse(["--device", "cuda", "--batch", "8", "--vae-steps", "5"])
     assert (told.batch, told.vae_steps, told.steps) == (8, 5, fast.steps)
 

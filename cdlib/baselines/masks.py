@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from cdlib.checks import one_of, real_number, whole_number
 from cdlib.masks import fill_and_close, thresholds
+from cdlib.outlines import grabcut_sides
 
 from .inputs import check_images
 
@@ -65,6 +66,7 @@ def grabcut(
     *,
     iterations: int = 5,
     outside: str = "background",
+    side: int = 0,
     seed: int = 0,
 ) -> torch.Tensor:
     """Objects by colour and place: OpenCV's GrabCut (Rother et al., 2004), bool (N, H, W).
@@ -74,8 +76,8 @@ def grabcut(
 
     images: (N, 3, H, W) in [0, 1]; OpenCV sees 8 bits a channel. share: of the image's height and
     width that the box takes, 0.05 to 0.99. iterations: how many turns. outside: of the box
-    is "background" for good, as where a user has drawn it, or "probably" so. seed: of the k-means
-    that the Gaussians start from.
+    is "background" for good, as where a user has drawn it, or "probably" so. side: pixels to which
+    smaller images are enlarged, 0 for none, and seed: see `cdlib.outlines.grabcut_sides`.
     """
     check_images(images)
     height, width = images.shape[2:]
@@ -91,10 +93,7 @@ def grabcut(
     pixels = (images.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy()
     found = np.empty((len(images), height, width), dtype=bool)
     for mask, image in zip(found, pixels, strict=True):
-        cv2.setRNGSeed(seed)  # OpenCV has one generator for all; each image alone gives the same
-        sides, models = start.copy(), np.zeros((2, 1, 65))
-        cv2.grabCut(np.ascontiguousarray(image), sides, None, *models, turns, cv2.GC_INIT_WITH_MASK)
-        mask[:] = (sides == cv2.GC_FGD) | (sides == cv2.GC_PR_FGD)
+        mask[:] = grabcut_sides(image, start, turns, side, seed)
     return torch.from_numpy(found).to(images.device)
 
 

@@ -26,7 +26,9 @@ def _grid(**choices: Sequence) -> list[dict]:
 # What is tried, the published setting first where there is one: Otsu's of grey values, DAAM's 0.4.
 GRIDS: dict[str, list[dict]] = {
     "otsu": _grid(of=("grey", "frame"), sigma=(0.0, 1.0), close=(False, True)),
-    "grabcut": _grid(share=(0.8, 0.5, 0.85, 0.9, 0.95), outside=("background", "probably")),
+    "grabcut": _grid(
+        share=(0.8, 0.5, 0.85, 0.9, 0.95), outside=("background", "probably"), side=(0, 256)
+    ),
     "daam": _grid(of=("maximum", "range"), threshold=(0.4, 0.2, 0.3, 0.5, 0.6, 0.7, 0.8)),
 }
 

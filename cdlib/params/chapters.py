@@ -145,6 +145,13 @@ REMOVAL = (
         choices=("auto", "rgb", "lab"),
         preset=True,
     ),
+    Parameter(
+        "polish",
+        "auto",
+        "outline of M: as cut (none, paper) or laid by colour (grabcut); auto takes the preset's",
+        choices=("auto", "none", "grabcut"),
+        preset=True,
+    ),
 )
 # How D', the synthetic images, is made.
 SYNTHESIS = (

@@ -20,8 +20,9 @@ import torch
 
 from cdlib.checks import one_of
 from cdlib.datasets import Dataset, load_dataset
-from cdlib.masks import preliminary_mask, refine
+from cdlib.masks import preliminary_mask
 from cdlib.models import load_model
+from cdlib.outlines import sharpen
 from cdlib.stages.attention import m_hat_artifact
 from cdlib.stages.finetuning import load_m_prime, m_prime_artifact
 from cdlib.stages.keys import native_size
@@ -140,7 +141,7 @@ class Distillation:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Any images without what M_pre covers, and the refined masks that follow."""
         removed = self.remove(self.m_prime, images, m_pre)
-        return removed, refine(images, removed, m_pre, **self.refinement)
+        return removed, sharpen(images, removed, m_pre, **self.refinement)
 
     def remove(
         self, model: StableDiffusionPipeline, images: torch.Tensor, m_pre: torch.Tensor
@@ -153,8 +154,9 @@ class Distillation:
 
     @property
     def refinement(self) -> dict:
-        """How a removal makes masks sharper, in the words of `cdlib.refine`."""
-        return {"dilate": self.p.dilate, "space": self.p.space, "seed": self.p.seed}
+        """How a removal makes masks sharper, in the words of `cdlib.outlines.sharpen`."""
+        p = self.p
+        return {"dilate": p.dilate, "space": p.space, "polish": p.polish, "seed": p.seed}
 
     @property
     def removal(self) -> dict:

@@ -19,7 +19,7 @@ import torch
 
 from cdlib.baselines import CV2_METHODS, crop_baseline, cv2_inpaint
 from cdlib.checks import whole_number
-from cdlib.masks import dilate_mask, refine, upsample_mask
+from cdlib.masks import dilate_mask, upsample_mask
 from cdlib.metrics import (
     Estimate,
     boundary_f,
@@ -29,6 +29,7 @@ from cdlib.metrics import (
     psnr,
     ssim,
 )
+from cdlib.outlines import sharpen
 from cdlib.stages.judge import concept_index, judge_fingerprint, seen_odds
 from cdlib.stages.keys import tensor_fingerprint
 from cdlib.store import Artifact, Store
@@ -49,6 +50,7 @@ def evaluation_artifact(
     dilate: int = 0,
     space: str = "rgb",
     rule: str = "gmm",
+    polish: str = "none",
     seed: int = 0,
     store: Store | None = None,
 ) -> Artifact:
@@ -56,7 +58,8 @@ def evaluation_artifact(
 
     removed: by whom to what; "m_prime" makes the mask "m_refined", another name x "m_refined_x".
     dilate: cells by which M_pre was widened for the removal, so also for the baselines and masks.
-    space, rule: what the difference is taken in and how it is cut, see `refine`.
+    space, rule, polish: what the difference is taken in, how it is cut and what becomes of the
+        outline, see `sharpen`; the same for the baselines' masks.
 
     Entries:
     - "pictures": "m_crop" and "cv2_telea", "cv2_ns", what the baselines paint; (N, 3, H, W) each.
@@ -79,7 +82,7 @@ def evaluation_artifact(
     judged = all(known.values()) and data.concept in CONCEPTS
     tensors = [m_pre, data.images, data.valid, *removed.values()]
     tensors += [getattr(data, f"{field}s") for field, there in known.items() if there]
-    how = {"dilate": dilate, "space": space, "rule": rule}
+    how = {"dilate": dilate, "space": space, "rule": rule, "polish": polish}
 
     def make() -> dict:
         made = {"pictures": _baselines(data.images, m_pre, dilate)}
@@ -160,10 +163,10 @@ def _masks(
 ) -> dict[str, torch.Tensor]:
     how["valid"] = data.valid
     masks = {"m_pre": upsample_mask(m_pre, tuple(data.images.shape[2:]))}
-    masks["m_crop"] = refine(data.images, pictures["m_crop"], m_pre, **how)
+    masks["m_crop"] = sharpen(data.images, pictures["m_crop"], m_pre, **how)
     for name, painted in removed.items():
         called = "m_refined" if name == "m_prime" else f"m_refined_{name}"
-        masks[called] = refine(data.images, painted, m_pre, **how)
+        masks[called] = sharpen(data.images, painted, m_pre, **how)
     return masks
 
 

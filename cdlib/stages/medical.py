@@ -24,7 +24,7 @@ from skimage.segmentation import watershed
 
 from cdlib.attention import token_attention
 from cdlib.checks import one_of, whole_number
-from cdlib.masks import mixture_mask, refine, upsample_mask
+from cdlib.masks import mixture_mask, upsample_mask
 from cdlib.metrics import (
     Estimate,
     mean_estimate,
@@ -32,6 +32,7 @@ from cdlib.metrics import (
     per_image_auc,
 )
 from cdlib.models import prompt_tokens, token_positions
+from cdlib.outlines import sharpen
 from cdlib.stages.chain import Distillation
 from cdlib.stages.keys import model_fingerprint, tensor_fingerprint
 from cdlib.store import Artifact, Store
@@ -84,7 +85,7 @@ class Radiographs(Distillation):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Any images without what M_pre covers, and the refined masks that follow."""
         removed = self.remove(self.pipe if self.painter == "m" else self.m_prime, images, m_pre)
-        return removed, refine(images, removed, m_pre, **self.refinement)
+        return removed, sharpen(images, removed, m_pre, **self.refinement)
 
 
 # ------------------------------------------------------------------- choices, on the val split

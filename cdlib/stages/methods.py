@@ -20,7 +20,7 @@ import torch
 
 from cdlib.baselines import Rival, crop_baseline, tune
 from cdlib.checks import one_of
-from cdlib.masks import dilate_mask, refine, upsample_mask
+from cdlib.masks import dilate_mask, upsample_mask
 from cdlib.metrics import (
     SCORES,
     Estimate,
@@ -32,6 +32,7 @@ from cdlib.metrics import (
     per_image_scores,
     scores_from_confusion,
 )
+from cdlib.outlines import sharpen
 from cdlib.stages.chain import Distillation
 
 if TYPE_CHECKING:
@@ -190,11 +191,11 @@ def method_masks(
 
 
 def m_crop(
-    images: torch.Tensor, m_pre: torch.Tensor, dilate: int = 0, space: str = "rgb", seed: int = 0
+    images: torch.Tensor, m_pre: torch.Tensor, dilate: int = 0, **refinement
 ) -> torch.Tensor:
     """The refined mask with the paper's simple inpainting in place of the model's, (N, H, W)."""
     covered = crop_baseline(images, dilate_mask(m_pre, dilate))
-    return refine(images, covered, m_pre, dilate=dilate, space=space, seed=seed)
+    return sharpen(images, covered, m_pre, dilate=dilate, **refinement)
 
 
 # ------------------------------------------------------------------------- what they depend on

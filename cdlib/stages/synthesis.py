@@ -28,7 +28,7 @@ GUIDANCE = {"foreground": 1.0, "background": 0.0}  # each by its prompt alone, a
 # The parameters on which M_hat, M_pre, removal and M of an image depend.
 LOOP = (
     "t0", "steps", "n_noise", "rule", "removal_steps", "scheduler", "dilate", "removal_scale",
-    "resample", "space",
+    "resample", "space", "polish",
 )  # fmt: skip
 MOST = 1_000_000  # of a kind: as many as one seed has noise seeds for
 

@@ -11,6 +11,7 @@ from cdlib.attention.layers import cross_attention_layers
 from cdlib.masks import preliminary_mask, upsample_mask
 from cdlib.masks.binarise import RULES
 from cdlib.masks.refinement import SPACES
+from cdlib.outlines import POLISHES
 from cdlib.stages.attention import profile_artifact
 from cdlib.stages.chain import Distillation
 from cdlib.store import Artifact
@@ -26,8 +27,8 @@ ODDS = (0.0, 1.0)  # of the whole image with y_f
 
 
 def mask_ablations(made: Distillation) -> Iterator[Variant]:
-    """T0, layers, N, rule, colours, steps of fine-tuning and p, on the validation split."""
-    for choice in (_t0, _layers, _noise, _rules, _spaces, _steps, _odds):
+    """T0, layers, N, rule, colours, outline, fine-tuning's steps and p, on the validation split."""
+    for choice in (_t0, _layers, _noise, _rules, _spaces, _polishes, _steps, _odds):
         yield from choice(made)
 
 
@@ -80,6 +81,15 @@ def _spaces(made: Distillation) -> Iterator[Variant]:
         if space != made.p.space:
             m_refined = made.but(space=space).labels("val").m_refined
             yield Variant.of("space", space, {"m_refined": [m_refined]})
+
+
+def _polishes(made: Distillation) -> Iterator[Variant]:
+    """Of the same removals, too."""
+    yield _as_is(made, "polish", made.p.polish)
+    for polish in POLISHES:
+        if polish != made.p.polish:
+            m_refined = made.but(polish=polish).labels("val").m_refined
+            yield Variant.of("polish", polish, {"m_refined": [m_refined]})
 
 
 def _profile(made: Distillation) -> Artifact:

@@ -19,6 +19,7 @@ CHOICES = {
     "n_noise": "noise draws a timestep",
     "rule": "threshold rule",
     "space": "colours of the difference",
+    "polish": "outline of M",
     "finetune_steps": "steps of fine-tuning",
     "p_foreground": "odds of the foreground prompt, half the steps",
     "refinement": "refinement",
@@ -33,6 +34,7 @@ WORDS = {
     "p_foreground": "p = {}",
     "layers": {"down": "the way down", "mid": "the middle", "up": "the way up", "all": "all of it"},
     "space": {"rgb": "RGB", "lab": "CIELAB"},
+    "polish": {"none": "as cut", "grabcut": "by colour"},
     "refinement": {"on": "U-Net on D_s", "off": "U-Net on M_pre"},
     "synthetic": {
         "none": "none",
