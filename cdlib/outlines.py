@@ -2,8 +2,8 @@
 
 The paper cuts a difference of two pictures. It misses where what was painted has the object's
 colour, and takes in shadows, rims and background that was painted anew. What such pixels *look*
-like tells most of them apart, and GrabCut asks just that. The paper does not do this; its preset
-leaves it out.
+like tells most of them apart, and GrabCut asks just that. The paper does not do this, and neither
+do the chapters unless they are asked to (`polish`).
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def test_labels_are_what_the_stages_functions_give(chain):
     torch.testing.assert_close(labels.removed, removed, atol=1e-6, rtol=0)
     assert torch.equal(
         labels.m_refined,
-        sharpen(images, removed, labels.m_pre, dilate=1, space="lab", polish="grabcut"),
+        sharpen(images, removed, labels.m_pre, dilate=1, space="lab"),
     )
     inside = upsample_mask(dilate_mask(labels.m_pre, 1), images.shape[2:], "bilinear-any")
     assert not (labels.m_refined & ~inside).any()

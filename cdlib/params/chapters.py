@@ -147,10 +147,9 @@ REMOVAL = (
     ),
     Parameter(
         "polish",
-        "auto",
-        "outline of M: as cut (none, paper) or laid by colour (grabcut); auto takes the preset's",
-        choices=("auto", "none", "grabcut"),
-        preset=True,
+        "none",
+        "outline of M: as it is cut (none, as in the paper) or laid by colour (grabcut)",
+        choices=("none", "grabcut"),
     ),
 )
 # How D', the synthetic images, is made.

@@ -20,7 +20,6 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "removal_scale": 2.0,
         "resample": 2,
         "space": "lab",
-        "polish": "grabcut",
         "n_val": 8,
         "n_synthetic": 8,
         "synthetic_scale": 3.0,
@@ -47,7 +46,6 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "removal_scale": 2.0,
         "resample": 4,
         "space": "lab",
-        "polish": "grabcut",
         "n_val": 48,
         "n_synthetic": 128,
         "synthetic_scale": 3.0,
@@ -75,7 +73,6 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "removal_scale": 1.0,
         "resample": 1,
         "space": "rgb",
-        "polish": "none",
         "n_val": 100,
         "n_synthetic": 10_000,
         "synthetic_scale": 1.0,
@@ -101,12 +98,9 @@ OF_CHAPTER: dict[str, dict[str, dict[str, int | float | str]]] = {
             "n_seeds": 1,
             "rule": "gmm",  # whose third mode is what that chapter looks at
             "space": "rgb",  # a radiograph is grey: there is no hue to tell a shadow by
-            "polish": "none",  # nor a finding: what is behind it shines through
         },
         # the narrowest network takes too many steps to learn how rare a finding's pixels are
-        "quick": {
-            "width": 8, "segmenter_steps": 60, "rule": "gmm", "space": "rgb", "polish": "none",
-        },
+        "quick": {"width": 8, "segmenter_steps": 60, "rule": "gmm", "space": "rgb"},
     },
 }
 
