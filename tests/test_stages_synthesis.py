@@ -18,7 +18,7 @@ from cdlib.store import Store
 SETTINGS = {
     "concept": "bird", "seed": 3, "t0": 2, "steps": 3, "n_noise": 1, "rule": "gmm",
     "scheduler": "DDIMScheduler", "removal_steps": 2, "dilate": 0, "removal_scale": 1.0,
-    "resample": 1, "space": "lab", "noise": "whole",
+    "resample": 1, "space": "lab", "polish": "none", "noise": "whole",
 }  # fmt: skip
 
 
