@@ -26,22 +26,19 @@ def iou(a: torch.Tensor, b: torch.Tensor) -> float:
     return float((a & b).sum() / (a | b).sum())
 
 
-def wide(mask: torch.Tensor, by: int) -> torch.Tensor:
-    return dilate_mask(mask, by)
-
-
 def test_a_rough_mask_finds_the_outline():
     image, truth = disc()
     rough = truth.clone()
     rough[:, :20] = False  # its upper part is missing
-    rough |= wide(truth, 4) & ~truth & (torch.arange(48) > 30)  # and there is too much at one side
-    found = polish_mask(image, rough, wide(truth, 6))
+    # and there is too much at one side
+    rough |= dilate_mask(truth, 4) & ~truth & (torch.arange(48) > 30)
+    found = polish_mask(image, rough, dilate_mask(truth, 6))
     assert iou(rough, truth) < 0.75 and iou(found, truth) > 0.97
 
 
 def test_it_is_opencv_s_grabcut_from_four_sides():
     image, truth = disc(seed=3)
-    rough, region = wide(truth, 2), wide(truth, 5)
+    rough, region = dilate_mask(truth, 2), dilate_mask(truth, 5)
     pixels = (image[0].permute(1, 2, 0) * 255).round().byte().numpy()
     sides = np.full(truth.shape[1:], cv2.GC_BGD, np.uint8)
     sides[region[0].numpy()] = cv2.GC_PR_BGD
@@ -59,7 +56,7 @@ def test_nothing_lies_outside_the_region_and_each_image_is_alone(seed, radius, b
     pairs = zip(disc(32, radius, seed), disc(32, radius, seed + 1), strict=True)
     images, truth = (torch.cat(pair) for pair in pairs)
     start = torch.rand(2, 32, 32, generator=torch.Generator().manual_seed(seed)) < 0.5
-    region = wide(truth, by)
+    region = dilate_mask(truth, by)
     found = polish_mask(images, start, region, side=64)
     assert not (found & ~region).any() and found.dtype == torch.bool
     for k in (1, 0):
