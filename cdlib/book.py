@@ -121,6 +121,8 @@ def run_chapter(notebook: Path, executed: Path, given: Mapping[str, object], cwd
                 progress_bar={"desc": chapter, "leave": False, "dynamic_ncols": True},
                 # The kernel greets with a warning about its transport, which is local.
                 extra_arguments=["--log-level=ERROR"],
+                # Asked to end, Python takes seconds to take torch apart; all that lasts is on disk.
+                shutdown_kernel="immediate",
             )
     except papermill.PapermillExecutionError as error:
         raise BookError(describe_failure(error, chapter, copy)) from None

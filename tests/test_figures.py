@@ -66,6 +66,11 @@ def record(value: float, **more: object) -> dict:
     return {"value": value, "paper": None, "source": "live", **fields, **more}
 
 
+def test_tables_of_results_say_so_where_no_chapter_has_run():
+    for made in (tables.results_table, tables.all_results_table, tables.costs_table):
+        assert "make book" in made({}).frame["result"].item()
+
+
 def test_results_table_speaks_in_order_and_leaves_out_what_has_no_words():
     results = {
         "m_hat.mass.auc": record(0.8),

@@ -119,7 +119,12 @@ def results_table(results: Mapping[str, Mapping]) -> Table:
         for name, record in sorted(results.items(), key=_by_concept)
         if re.fullmatch(pattern, name)
     ]
-    return table(rows)
+    return _so_far(rows)
+
+
+def _so_far(rows: Sequence[Mapping[str, str]]) -> Table:
+    """The table of what the chapters have left, or that none has run: the welcome page run alone."""
+    return table(rows or [{"result": "none yet: make book runs the other chapters before this one"}])
 
 
 def _by_concept(result: tuple[str, Mapping]) -> int:
@@ -131,7 +136,7 @@ def _by_concept(result: tuple[str, Mapping]) -> int:
 def all_results_table(results: Mapping[str, Mapping]) -> Table:
     """Every result under its own name, but for what the chapters cost."""
     named = [name for name in sorted(results) if not re.fullmatch(COST, name)]
-    return table([_result_row(name, results[name]) for name in named])
+    return _so_far([_result_row(name, results[name]) for name in named])
 
 
 def costs_table(results: Mapping[str, Mapping]) -> Table:
@@ -142,7 +147,7 @@ def costs_table(results: Mapping[str, Mapping]) -> Table:
         for name, record in results.items()
         if (found := re.fullmatch(COST, name))
     }
-    return table(
+    return _so_far(
         [
             {
                 "chapter": chapter,
