@@ -123,8 +123,8 @@ def results_table(results: Mapping[str, Mapping]) -> Table:
 
 
 def _so_far(rows: Sequence[Mapping[str, str]]) -> Table:
-    """The table of what the chapters have left, or that none has run: the welcome page run alone."""
-    return table(rows or [{"result": "none yet: make book runs the other chapters before this one"}])
+    """What the chapters have left, or that none has run, where the welcome page is run alone."""
+    return table(rows or [{"result": "none yet: make book runs the other chapters first"}])
 
 
 def _by_concept(result: tuple[str, Mapping]) -> int:
