@@ -42,13 +42,15 @@ records: $(READY)  ## measure what is too long for a build: the model's gates, t
 environment: $(READY)  ## make the environment and stop
 
 # Editable and without build isolation: the locked setuptools builds, nothing unpinned is fetched.
-$(READY): requirements.lock pyproject.toml
+# Node comes with the environment; what the pages run in a browser comes from web/package-lock.json.
+$(READY): requirements.lock pyproject.toml web/package-lock.json
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'
 	@echo 'making the environment in $(VENV) (minutes, once)'
 	@rm -rf $(VENV)
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install -r requirements.lock
 	@$(PIP) install --no-deps --no-build-isolation -e .
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" npm ci --prefix web --silent
 	@touch $(READY)
 
 # torch is pinned without its build tag, so that each machine gets the build that suits it.
@@ -62,6 +64,6 @@ lock:  ## resolve pyproject.toml anew into requirements.lock
 	@rm -rf _build/lock build
 
 clean:  ## leave the tree as cloned: environment, build and training runs go
-	@rm -rf $(VENV) _build build runs *.egg-info .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) web/node_modules _build build runs *.egg-info .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./.git -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -type d -print \
 	  | xargs rm -rf

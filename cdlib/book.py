@@ -30,6 +30,7 @@ import psutil
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
+from cdlib.explore.page import lay_out
 from cdlib.params import PRESETS, ParameterError, check_parameters
 from cdlib.pocket.card import stale_records as stale_gates
 from cdlib.records import stale_records
@@ -73,6 +74,7 @@ def build_book(
     if only is None:
         for old in executed.glob("*.ipynb"):
             old.unlink()
+        shutil.rmtree(build / "explore", ignore_errors=True)
     results: dict[str, dict] = {}
     write_results(results, build / "results.json")
     bar = tqdm(notebooks, desc="book", unit="chapter", dynamic_ncols=True)
@@ -211,6 +213,7 @@ def assemble(root: Path, executed: Path, source: Path) -> None:
     for name in ("_config.yml", "_toc.yml"):
         shutil.copy(root / name, source / name)
     shutil.copytree(root / "book", source / "book")
+    lay_out(ROOT / "web", executed.parent / "explore", source / "book/_static/explore")
     for copy in sorted(executed.glob("*.ipynb")):
         nbformat.write(
             prepare_page(nbformat.read(copy, as_version=4)), source / "notebooks" / copy.name
