@@ -2,41 +2,33 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import shutil
-import threading
 import time
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from cdlib.explore.browser import NoBrowser, open_book
+
+
+@contextmanager
+def browsing(folder: Path, **how) -> Iterator[tuple]:
+    """Driver and address of a built book; skips the test where there is no Chromium."""
+    with ExitStack() as stack:
+        try:
+            opened = stack.enter_context(open_book(folder, **how))
+        except NoBrowser as error:
+            pytest.skip(str(error))
+        yield opened
+
 
 def visit_pages(folder: Path) -> list[dict]:
-    """Open every page under a built book's folder; skips the test where there is no Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver")
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    driver_path = shutil.which("chromedriver")
-    if not (chromium and driver_path):
-        pytest.skip("no chromium with chromedriver on this machine")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    handler = functools.partial(QuietHandler, directory=str(folder))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    home = f"http://127.0.0.1:{server.server_port}/"
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
-    try:
-        pages = sorted(p for p in folder.rglob("*.html") if "_static" not in p.parts)
+    """Open every page under a built book's folder."""
+    pages = sorted(p for p in folder.rglob("*.html") if "_static" not in p.parts)
+    with browsing(folder) as (driver, home):
         return [visit(driver, home, str(page.relative_to(folder))) for page in pages]
-    finally:
-        driver.quit()
-        server.shutdown()
 
 
 def visit(driver: object, home: str, page: str) -> dict:
@@ -58,8 +50,3 @@ def visit(driver: object, home: str, page: str) -> dict:
         ),
         "maths": driver.execute_script("return document.querySelectorAll('mjx-container').length"),
     }
-
-
-class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
-        pass
