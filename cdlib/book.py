@@ -30,7 +30,7 @@ import psutil
 from nbformat import NotebookNode
 from tqdm.auto import tqdm
 
-from cdlib.explore.page import lay_out
+from cdlib.explore.page import check_packages, lay_out
 from cdlib.params import PRESETS, ParameterError, check_parameters
 from cdlib.pocket.card import stale_records as stale_gates
 from cdlib.records import stale_records
@@ -62,11 +62,14 @@ def build_book(
     given: parameters for every chapter; what is left out takes the notebooks' defaults.
     only: the number or name of one chapter: it alone is run, and no pages are built.
     build: where everything goes, by default `root`/_build.
-    Raises ParameterError before anything runs, BookError if a chapter or a page fails.
+    Raises ParameterError, and FileNotFoundError where the explorers' packages are missing, before
+    anything runs; BookError if a chapter or a page fails.
     """
     build = build or root / "_build"
     given = dict(given or {})
     notebooks = find_chapters(root, only)
+    if only is None:
+        check_packages(ROOT / "web")  # rather than after the last chapter
     for notebook in notebooks:
         check_parameters(given, chapter=notebook.stem)
     executed = build / "chapters"
@@ -298,7 +301,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"stale: {reason}", file=sys.stderr)
     try:
         made = build_book(only=only, given=given)
-    except (ParameterError, BookError) as error:
+    except (ParameterError, BookError, FileNotFoundError) as error:
         print(f"\n{error}", file=sys.stderr)
         return 2 if isinstance(error, ParameterError) else 1
     print(f"{made}  ({perf_counter() - started:.0f} s)")

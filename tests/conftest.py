@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import patch
 
 import nbformat
 import pytest
@@ -74,6 +76,17 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
         notebooks, "02_attention", [("code", glued), ("code", drawn), ("markdown", counts)]
     )
     return root
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The build folder of the real book, its artifacts made afresh."""
+    from cdlib.book import build_book
+
+    build = tmp_path_factory.mktemp("real")
+    with patch.dict(os.environ, CDLIB_STORE=str(build / "artifacts")):
+        build_book(ROOT, build, given={"preset": "quick", "concept": "car"})
+    return build
 
 
 @pytest.fixture

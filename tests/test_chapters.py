@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
-from unittest.mock import patch
 
 import nbformat
 import papermill
 import pytest
 from browser import visit_pages
 
-from cdlib.book import build_book, find_chapters
+from cdlib.book import find_chapters
 from cdlib.results import load_results, titled_figures
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = [notebook.stem for notebook in find_chapters(ROOT)]
 each_chapter = pytest.mark.parametrize("name", CHAPTERS)
-
-
-@pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build folder of the real book, its artifacts made afresh."""
-    build = tmp_path_factory.mktemp("real")
-    with patch.dict(os.environ, CDLIB_STORE=str(build / "artifacts")):
-        build_book(ROOT, build, given={"preset": "quick", "concept": "car"})
-    return build
 
 
 def executed(built: Path, name: str) -> nbformat.NotebookNode:

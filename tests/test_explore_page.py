@@ -51,7 +51,7 @@ def test_lays_out_scripts_runtime_and_data(tmp_path):
 
 def test_missing_packages_are_told(tmp_path):
     shutil.copytree(WEB / "src", tmp_path / "web/src")
-    with pytest.raises(FileNotFoundError, match="make environment"):
+    with pytest.raises(FileNotFoundError, match="npm ci"):
         lay_out(tmp_path / "web", tmp_path / "none", tmp_path / "static")
 
 

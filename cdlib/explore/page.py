@@ -63,17 +63,25 @@ def show_explorer(name: str, source: str, fig: Figure, *, alt: str, says: str) -
     )
 
 
+def check_packages(web: Path) -> None:
+    """Raises FileNotFoundError where the packages of web/package-lock.json are not installed."""
+    if not (web / VENDOR / WASM).exists():
+        raise FileNotFoundError(
+            f"{web / VENDOR / WASM}: is missing; `npm ci --prefix web` installs it, as "
+            "`make environment` does."
+        )
+
+
 def lay_out(web: Path, written: Path, static: Path) -> None:
     """Put the explorers' scripts, their runtime and their data into a page's `static` folder.
 
     web: the folder of package.json, its packages installed. written: the folder that holds what
     chapters wrote, a folder for each source; may be absent. The runtime's WebAssembly is stored
     compressed, since a plain file server would send it as it is: a quarter of its 14 MB.
-    Raises FileNotFoundError where the packages are missing.
+    Raises FileNotFoundError as `check_packages` does.
     """
+    check_packages(web)
     runtime = web / VENDOR
-    if not (runtime / WASM).exists():
-        raise FileNotFoundError(f"{runtime / WASM}: is missing; `make environment` installs it.")
     shutil.rmtree(static, ignore_errors=True)
     shutil.copytree(web / "src", static)
     vendor = static / "vendor"
