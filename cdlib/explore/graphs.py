@@ -120,6 +120,10 @@ def trace_part(part: Part) -> onnx.ModelProto:
     proto = onnx.load_from_string(buffer.getvalue())
     for node in proto.graph.node:
         node.doc_string = ""
+    # Padding by hand, as the autoencoder does, leaves the exporter in doubt about sizes.
+    for output, answer in zip(proto.graph.output, part.run(), strict=True):
+        for dim, size in zip(output.type.tensor_type.shape.dim[1:], answer.shape[1:], strict=True):
+            dim.dim_value = size
     return proto
 
 
