@@ -268,27 +268,27 @@ export function outline(mask, height, width) {
 export function presets(maps) {
   const [noisiest, [concept]] = [maps.bins.length - 1, maps.words.map(({ word }) => word)];
   const other = (wanted) => maps.words.findIndex(({ word }, k) => k > 0 && word === wanted);
-  const word = (name, asks) => ({ text: `The word “${name}”`, asks, change: { word: other(name) } });
+  const word = (name, asks) => ({ text: `Word “${name}”`, asks, change: { word: other(name) } });
   return [
     {
-      text: "Only the noisiest steps",
+      text: "Noisiest steps only",
       asks: `The picture is almost noise there. Does the model still know where the ${concept} is?`,
       change: { first: noisiest },
     },
     {
-      text: "Only the cleanest steps",
+      text: "Cleanest steps only",
       asks: "Little noise: are the edges sharper, and is the inside still one piece?",
       change: { last: 0 },
     },
     word("photo", `Every picture is a photo. Does its word care where the ${concept} is?`),
     word("background", "Before fine-tuning: does this word hold the surroundings, the rest of the mask?"),
     {
-      text: "Fool the threshold: percentile 50",
-      asks: `Half of all cells, however small the ${concept} is. What becomes of the precision?`,
+      text: "Fool the threshold",
+      asks: `Percentile 50: half of all cells, however small the ${concept} is. What becomes of the precision?`,
       change: { rule: "percentile", percentile: 50 },
     },
     {
-      text: "Without the majority filter",
+      text: "No majority filter",
       asks: "Stray cells stay, and so do thin parts. Which of the two costs more here?",
       change: { majority: false },
     },
