@@ -91,9 +91,9 @@ def export_model(
     one_of("rule", rule, RULES)
     whole_number("t0", t0, 1, whole_number("steps", steps, 1))
     _check_size(pipe, limit_mb)
-    parts = pipeline_parts(pipe)
-    files, described = _pack_parts(parts, None if m_prime is None else _unet(m_prime))
     pictures, shown = picture_files(pipe, images, masks, plates, names)
+    tuned = None if m_prime is None else pipeline_parts(m_prime)["unet"]
+    files, described = _pack_parts(pipeline_parts(pipe), tuned)
     files |= pictures
     manifest = {
         "format": 1,
@@ -177,10 +177,6 @@ def _halves(
         "largest_change": float(max(change.max() for change in changes)),
         "largest_change_of_output": max(float((a - b).abs().max()) for a, b in answers),
     }
-
-
-def _unet(m_prime: StableDiffusionPipeline) -> Part:
-    return pipeline_parts(m_prime)["unet"]
 
 
 def _schedule(pipe: StableDiffusionPipeline) -> dict[str, Any]:
