@@ -122,10 +122,15 @@ class MaskExplorer:
 
     def _lay_out(self) -> None:
         c = self.controls
-        self.preview = w.Image(layout={"width": "160px"})
-        self.figure = w.Image(layout=FIGURE)
+        self.preview = w.Image(layout={"width": "160px"}, tooltip="The image chosen")
+        self.figure = w.Image(
+            layout=FIGURE,
+            tooltip="Image, attention to the word, mask, histogram with threshold",
+        )
         self.scores = w.HTML()
-        self.removed = w.Image(layout=FIGURE)
+        self.removed = w.Image(
+            layout=FIGURE, tooltip="Image, the object's removal, what changed, and the refined mask"
+        )
         self.removed_scores = w.HTML()
         ask = w.VBox([c.image, c.prompt, c.word, w.HBox([c.steps, c.n, c.seed], layout=WRAP)])
         choose = w.VBox([c.t0, c.rule, c.percentile, c.majority])

@@ -83,8 +83,10 @@ class PromptExplorer:
 
     def _lay_out(self) -> None:
         c = self.controls
-        self.so_far = w.Image(layout=FIGURE)
-        self.figure = w.Image(layout=FIGURE)
+        self.so_far = w.Image(layout=FIGURE, tooltip="The picture as the model sees it so far")
+        self.figure = w.Image(
+            layout=FIGURE, tooltip="The drawing and where its word is, above the drawing before"
+        )
         c.word.layout.display = "none"  # until a prompt has been drawn
         self.widget = w.VBox(
             [
