@@ -18,6 +18,7 @@ import cdlib
 from cdlib.explore.maps import write_maps
 from cdlib.masks import majority_filter, preliminary_mask, refine, thresholds, upsample_mask
 from cdlib.metrics import confusion, per_image_scores
+from cdlib.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 RULES = ("gmm", "posterior", "otsu", "percentile")
@@ -30,6 +31,10 @@ RUN = {"t0": 10, "steps": 50, "seed": 3}  # bins of 3, 3, 2 and 2 timesteps, so 
 def written(tmp_path_factory: pytest.TempPathFactory) -> dict:
     """A folder for the page of three of four scenes, and what it was made of."""
     pipe = cdlib.load_model("pocket")
+    m_prime = cdlib.load_model("pocket")
+    for name, weight in m_prime.unet.named_parameters():
+        if "attn2.to_q" in name:  # as if fine-tuned: other maps
+            weight.data.mul_(0.5)
     data = cdlib.load_dataset("pocket", "bird", "test", limit=4)
     m_hat = cdlib.concept_attention(pipe, data.images, PROMPT, "bird", **RUN)
     m_pre = preliminary_mask(m_hat, seed=RUN["seed"])
@@ -42,9 +47,11 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict:
     }
     folder = tmp_path_factory.mktemp("fixtures") / "maps"
     which = [3, 0, 2]
-    index = write_maps(folder, pipe, data, WORDS, **stages, which=which, bins=4, **RUN)
+    store = Store(tmp_path_factory.mktemp("store"))
+    how = {"which": which, "bins": 4, "m_prime": m_prime, "store": store, **RUN}
+    index = write_maps(folder, pipe, data, WORDS, **stages, **how)
     values = np.fromfile(folder / "maps.bin", "<f2").astype(float)
-    maps = values.reshape(3, len(WORDS), len(index["layers"]), 4, *index["grid"])
+    maps = values.reshape(3, 2 * len(WORDS), len(index["layers"]), 4, *index["grid"])
     return {"folder": folder, "pipe": pipe, "data": data, "stages": stages, "which": which,
             "index": index, "maps": maps, "m_hat": m_hat}  # fmt: skip
 
@@ -57,11 +64,18 @@ def test_the_mean_of_the_maps_is_the_runs_m_hat(written):
     np.testing.assert_allclose(mean, expected, rtol=1e-3)
 
 
+def test_the_fine_tuned_model_has_maps_of_its_own(written):
+    of_m, of_m_prime = written["maps"][:, :3], written["maps"][:, 3:]
+    assert (of_m != of_m_prime).any((0, 2, 3, 4, 5)).all()
+
+
 def test_the_index_says_what_the_page_needs(written):
     index = json.loads((written["folder"] / "index.json").read_text())
     assert index == written["index"]
     assert index["stages"] == ["m_pre", "m_refined", "predicted", "truth"]
-    assert [one["word"] for one in index["words"]] == list(WORDS)
+    assert [(one["model"], one["word"]) for one in index["words"]] == [
+        (model, word) for model in ("m", "m_prime") for word in WORDS
+    ]
     assert [one["name"] for one in index["images"]] == [
         written["data"].names[row] for row in written["which"]
     ]
@@ -105,7 +119,8 @@ def test_a_dozen_images_fit_into_two_megabytes(written):
     ],
 )
 def test_what_does_not_fit_is_refused(written, tmp_path, change, says):
-    given = {"words": WORDS, **written["stages"], **RUN, **change}
+    store = Store(tmp_path / "store")
+    given = {"words": WORDS, **written["stages"], **RUN, "store": store, **change}
     with pytest.raises(ValueError, match=says):
         write_maps(tmp_path / "maps", written["pipe"], written["data"], **given)
     assert not (tmp_path / "maps").exists()
@@ -203,8 +218,9 @@ def evaluations(written: dict):
     maps, counts = written["maps"], [one["count"] for one in written["index"]["bins"]]
     truth = written["data"].masks[written["which"]]
     changes = [{"image": k} for k in range(3)] + [
-        {"word": 1}, {"word": 2, "image": 1}, {"first": 3}, {"last": 0}, {"first": 1, "last": 2},
-        {"layers": [0]}, {"layers": [2, 1], "first": 2, "image": 2}, {"majority": False},
+        {"word": 1}, {"word": 2, "image": 1}, {"word": 5}, {"first": 3}, {"last": 0},
+        {"first": 1, "last": 2}, {"layers": [0]}, {"majority": False},
+        {"layers": [2, 1], "first": 2, "image": 2},
         *({"rule": rule, "image": k} for rule in RULES for k in range(3)),
         {"rule": "percentile", "percentile": 50},
     ]  # fmt: skip

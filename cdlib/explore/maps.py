@@ -18,20 +18,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from cdlib.attention import concept_attention, cross_attention_layers
+from cdlib.attention import cross_attention_layers
 from cdlib.attention.concept import least_noisy
 from cdlib.checks import one_of, real_number, whole_number
 from cdlib.datasets import Dataset
 from cdlib.datasets.writing import folder_written_whole, write_png
+from cdlib.explore.binning import binned_attention
 from cdlib.masks import RULES, difference, upsample_mask
 from cdlib.metrics import per_image_scores
 from cdlib.models import image_seeds
+from cdlib.store import Store
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 FORMAT = 1  # of the folder; the page's reader refuses others
 BINS = 10  # of timesteps, at most: as many as a slider can tell apart
+PICTURES = ("image", "removed", "difference")
 
 
 def write_maps(
@@ -45,6 +48,7 @@ def write_maps(
     m_refined: torch.Tensor,  # (N, H, W) bool
     predicted: torch.Tensor | None = None,  # (N, H, W)
     which: Sequence[int] | None = None,
+    m_prime: StableDiffusionPipeline | None = None,
     t0: int = 40,
     steps: int = 50,
     n: int = 1,
@@ -55,6 +59,7 @@ def write_maps(
     space: str = "rgb",
     bins: int = BINS,
     progress: bool = False,
+    store: Store | None = None,
 ) -> dict:
     """Write a folder for the mask explorer, in place of one that is there; gives its index.
 
@@ -64,7 +69,8 @@ def write_maps(
             folder, made.pipe, labels.data,
             {"bird": made.y_f, "photo": made.y_f, "background": made.y_b},
             m_pre=labels.m_pre, removed=labels.removed, m_refined=labels.m_refined,
-            predicted=net.predict(labels.data.images), which=range(12), t0=p.t0, seed=p.seed,
+            predicted=net.predict(labels.data.images), which=range(12), m_prime=made.m_prime,
+            t0=p.t0, steps=p.steps, n=p.n_noise, rule=p.rule, seed=p.seed,
         )
 
     data: N images with masks; the truth is theirs.
@@ -72,6 +78,7 @@ def write_maps(
     m_pre, removed, m_refined, predicted: what the run's stages made of these images. A prediction
         is a mask or probabilities, cut at 0.5; None where there is no segmenter.
     which: the images to write, by their place in `data`; None is all of them.
+    m_prime: the fine-tuned model; where given, the words' maps in it are written too.
     t0, steps, n, seed: as in `concept_attention`, and as the run had them: then the mean over all
         timesteps and layers is the run's M_hat, up to what float16 rounds.
     rule, percentile, majority: what the page starts with, as in `preliminary_mask`.
@@ -86,88 +93,77 @@ def write_maps(
         raise ValueError(
             f"removed: expected shape {tuple(data.images.shape)}, got {tuple(removed.shape)}."
         )
+    rows = _check_rows(which, len(data))
     run = {
         "rule": one_of("rule", rule, RULES),
         "percentile": real_number("percentile", percentile, 0, 100),
         "majority": bool(majority),
         "seed": whole_number("seed", seed, 0),
-        "steps": steps,
-        "n": n,
     }
-    rows = _check_rows(which, len(data))
-    timesteps = least_noisy(pipe, t0, steps)
-    groups = np.array_split(timesteps, min(whole_number("bins", bins, 1, 100), len(timesteps)))
-    images, names = data.images[rows], [data.names[row] for row in rows]
-    maps = _binned_maps(
-        pipe,
-        images,
-        words,
-        groups,
-        n,
-        [image_seeds(seed, len(data))[row] for row in rows],
-        progress,
-    )
-    truth = masks["truth"][rows]
-    scores = {
-        stage: per_image_scores(mask[rows], truth)["iou"].tolist()
-        for stage, mask in masks.items()
-        if stage != "truth"
-    }
+    groups = _check_groups(pipe, t0, steps, bins)
+    images, removed = data.images[rows], removed[rows].to(data.images)
+    masks = {stage: mask[rows] for stage, mask in masks.items()}
+    changed = difference(images, removed, space)
+
+    models = {"m": pipe} if m_prime is None else {"m": pipe, "m_prime": m_prime}
+    asked = [(model, word) for model in models for word in words]
+    seeds = [image_seeds(seed, len(data))[row] for row in rows]
+    of_words = [
+        binned_attention(
+            models[model], images, words[word], word, groups, n, seeds, progress, store
+        )
+        for model, word in asked
+    ]
+    maps = torch.stack(of_words, dim=1).numpy()
+    entries = _entries([data.names[row] for row in rows], masks, changed)
     index = {
         "format": FORMAT,
         "concept": data.concept,
         "grid": list(maps.shape[-2:]),
-        "size": list(truth.shape[1:]),
-        "words": [{"word": word, "prompt": prompt} for word, prompt in words.items()],
+        "size": list(images.shape[2:]),
+        "words": [{"word": word, "prompt": words[word], "model": model} for model, word in asked],
         "layers": list(cross_attention_layers(pipe)),
-        "bins": [
-            {"first": int(group[0]), "last": int(group[-1]), "count": len(group)}
-            for group in groups
-        ],
+        "bins": [{"first": group[0], "last": group[-1], "count": len(group)} for group in groups],
         "run": run,
         "stages": list(masks),
-        "images": [
-            {"name": name, "iou": {stage: iou[k] for stage, iou in scores.items()}}
-            for k, name in enumerate(names)
-        ],
+        "images": entries,
     }
     with folder_written_whole(folder, replace=True) as aside:
         (aside / "maps.bin").write_bytes(maps.astype("<f2").tobytes())
-        stacked = torch.stack([mask[rows] for mask in masks.values()], dim=1)
+        stacked = torch.stack(list(masks.values()), dim=1)
         (aside / "masks.bin").write_bytes(np.packbits(stacked.numpy()).tobytes())
-        changed = difference(images, removed[rows], space)
-        for k, entry in enumerate(index["images"]):
-            peak = float(changed[k].max())
-            pictures = {"image": images[k], "removed": removed[rows[k]]}
-            pictures["difference"] = changed[k] / (peak or 1.0)
-            entry |= {"peak": peak, **{name: f"{k:02d}_{name}.png" for name in pictures}}
-            for name, picture in pictures.items():
+        for entry, *pictures in zip(entries, images, removed, changed, strict=True):
+            pictures[2] = pictures[2] / (entry["peak"] or 1.0)
+            for name, picture in zip(PICTURES, pictures, strict=True):
                 write_png(aside / entry[name], picture.clamp(0, 1))
         (aside / "index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     return index
 
 
-def _binned_maps(
-    pipe: StableDiffusionPipeline,
-    images: torch.Tensor,
-    words: Mapping[str, str],
-    groups: Sequence[np.ndarray],
-    n: int,
-    seeds: Sequence[int],
-    progress: bool,
-) -> np.ndarray:
-    """(images, words, layers, groups of timesteps, h, w), float64."""
-    timesteps = [int(t) for group in groups for t in group]
-    ends = np.cumsum([len(group) for group in groups])[:-1]
-    of_words = []
-    for word, prompt in words.items():
-        maps = concept_attention(
-            pipe, images, prompt, word, timesteps=timesteps, n=n,
-            keep=("layers", "timesteps"), seed=seeds, progress=progress,
-        )  # fmt: skip
-        parts = np.split(maps.double().numpy(), ends, axis=2)
-        of_words.append(np.stack([part.mean(2) for part in parts], axis=2))
-    return np.stack(of_words, axis=1)
+def _entries(
+    names: Sequence[str], masks: Mapping[str, torch.Tensor], changed: torch.Tensor
+) -> list[dict]:
+    """What the index says of each image: its files, its scores, the largest difference."""
+    scores = {
+        stage: per_image_scores(mask, masks["truth"])["iou"].tolist()
+        for stage, mask in masks.items()
+        if stage != "truth"
+    }
+    return [
+        {
+            "name": name,
+            **{picture: f"{k:02d}_{picture}.png" for picture in PICTURES},
+            "peak": float(changed[k].max()),
+            "iou": {stage: iou[k] for stage, iou in scores.items()},
+        }
+        for k, name in enumerate(names)
+    ]
+
+
+def _check_groups(pipe: StableDiffusionPipeline, t0: int, steps: int, bins: int) -> list[list[int]]:
+    timesteps = least_noisy(pipe, t0, steps)
+    count = min(whole_number("bins", bins, 1, 100), len(timesteps))
+    return [group.tolist() for group in np.array_split(timesteps, count)]
 
 
 def _check_words(words: Mapping[str, str]) -> dict[str, str]:

@@ -191,7 +191,7 @@ function controlPanel(maps, set) {
   const prompt = h("span", { class: "cd-mask-note", "data-testid": "mask-prompt" });
   const word = choice({
     label: "Word",
-    options: maps.words.map((one, k) => ({ value: k, text: `“${one.word}”` })),
+    options: maps.words.map((one, k) => ({ value: k, text: `“${one.word}”${one.model === "m" ? "" : ", fine-tuned"}` })),
     onChange: (k) => set({ word: Number(k) }),
     testid: "mask-word",
   });

@@ -266,14 +266,19 @@ export function outline(mask, height, width) {
  * Only those that these maps allow: a word of the prompt other than the concept's may be missing.
  */
 export function presets(maps) {
-  const [noisiest, [concept]] = [maps.bins.length - 1, maps.words.map(({ word }) => word)];
-  const other = (wanted) => maps.words.findIndex(({ word }, k) => k > 0 && word === wanted);
-  const word = (name, asks) => ({ text: `Word “${name}”`, asks, change: { word: other(name) } });
+  const [{ word: concept }] = maps.words;
+  const place = (name, model) =>
+    maps.words.findIndex((one, k) => k > 0 && one.word === name && one.model === model);
+  const word = (name, asks, model = "m") => ({
+    text: `Word “${name}”${model === "m" ? "" : ", fine-tuned"}`,
+    asks,
+    change: { word: place(name, model) },
+  });
   return [
     {
       text: "Noisiest steps only",
       asks: `The picture is almost noise there. Does the model still know where the ${concept} is?`,
-      change: { first: noisiest },
+      change: { first: maps.bins.length - 1 },
     },
     {
       text: "Cleanest steps only",
@@ -281,7 +286,8 @@ export function presets(maps) {
       change: { last: 0 },
     },
     word("photo", `Every picture is a photo. Does its word care where the ${concept} is?`),
-    word("background", "Before fine-tuning: does this word hold the surroundings, the rest of the mask?"),
+    word("background", `Before fine-tuning: is it the surroundings that this word holds, or the ${concept}?`),
+    word("background", "After fine-tuning on what lies outside the masks: what does it mean now?", "m_prime"),
     {
       text: "Fool the threshold",
       asks: `Percentile 50: half of all cells, however small the ${concept} is. What becomes of the precision?`,

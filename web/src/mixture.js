@@ -3,8 +3,10 @@
  *
  * cdlib asks scikit-learn, whose fit depends on where it starts and on when it stops: k-means++ draws
  * three random numbers, k-means ends in a local optimum or once its centres hardly move, and so does EM.
- * On flat maps the best split of the sorted values is often not the one it ends in. So we follow it
- * step by step: NumPy's generator, k-means++, Lloyd's iterations, EM. What is left is rounding.
+ * Starting instead from the best split of the sorted values, which needs no draws, gave another
+ * threshold on 81 of 396 maps of the pocket model (12 scenes, 3 words, 10 groups of timesteps and their
+ * mean). So we follow it step by step: NumPy's generator, k-means++, Lloyd's iterations, EM. Of these
+ * maps and of 278 made up for the tests, ties included, all then agree to 1e-9 of their range.
  */
 
 /**

@@ -137,7 +137,7 @@ export function wipePanel(maps) {
           sides.right.element,
           position.element,
           outlined.element,
-          h("p", { class: "cd-mask-note" }, "A mask is shown as what it keeps of the image; the white line is the true outline. Drag in the picture, or move the slider. The removal is by the fine-tuned model, from the book’s M_pre, so that it and what follows do not change with your settings; your own mask does."),
+          h("p", { class: "cd-mask-note" }, "A mask is shown as what it keeps of the image; the white line is the true outline. Drag in the picture, or move the slider. The removal is by the fine-tuned model, from the mask of the book’s settings, so neither it nor what follows changes with yours; your own mask does."),
         ),
       ),
     ),
