@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from cdlib.datasets import Dataset
 
 WRAP = {"flex_flow": "row wrap", "align_items": "center"}
-WIDE = {"width": "420px", "max_width": "100%"}
-FIGURE = {"max_width": "100%", "display": "none"}  # until there is one
+WIDE = {"width": "420px", "max_width": "98%"}
+FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
 ROOM = {"description_width": "initial"}
 
 
@@ -122,26 +122,20 @@ class MaskExplorer:
 
     def _lay_out(self) -> None:
         c = self.controls
-        self.preview = w.Image(layout={"width": "160px"}, tooltip="The image chosen")
-        self.figure = w.Image(
-            layout=FIGURE,
-            tooltip="Image, attention to the word, mask, histogram with threshold",
-        )
+        self.preview = w.Image(layout={"width": "160px"})
+        self.figure = w.Image(layout=FIGURE)  # no tooltip: ipywidgets shows no image that has one
         self.scores = w.HTML()
-        self.removed = w.Image(
-            layout=FIGURE, tooltip="Image, the object's removal, what changed, and the refined mask"
-        )
+        self.removed = w.Image(layout=FIGURE)
         self.removed_scores = w.HTML()
-        ask = w.VBox([c.image, c.prompt, c.word, w.HBox([c.steps, c.n, c.seed], layout=WRAP)])
+        numbers = w.HBox([c.steps, c.n, c.seed, self.compute], layout=WRAP)
+        ask = w.VBox([c.image, c.prompt, c.word, numbers], layout={"max_width": "100%"})
         choose = w.VBox([c.t0, c.rule, c.percentile, c.majority])
-        begin = w.HBox([self.compute, self.remove], layout=WRAP)
-        removal = w.HBox([c.painter, c.y_b, c.removal_steps, c.dilate], layout=WRAP)
+        removal = [c.painter, c.y_b, c.removal_steps, c.dilate, self.remove]
         self.widget = w.VBox(
             [
                 w.HBox([self.preview, ask], layout=WRAP),
                 w.HBox([choose, c.layers], layout=WRAP),
-                removal,
-                begin,
+                w.HBox(removal, layout=WRAP),
                 self.work.row,
                 self.figure,
                 self.scores,
@@ -285,7 +279,10 @@ def _mask_controls(layers: list[str], t0: int, steps: int) -> dict[str, w.Widget
     return {
         "t0": w.IntSlider(t0, 1, steps, description="t0", continuous_update=False),
         "layers": w.SelectMultiple(
-            options=layers, value=layers, description="layers", rows=min(len(layers), 8)
+            options=layers,
+            value=layers,
+            description="layers",
+            layout={"height": f"{19 * min(len(layers), 8) + 10}px"},
         ),
         "rule": w.Dropdown(options=RULES, description="rule"),
         "percentile": w.FloatSlider(
@@ -299,7 +296,7 @@ def _removal_controls(painters: list[str], y_b: str, steps: int) -> dict[str, w.
     return {
         "painter": w.Dropdown(options=painters, value=painters[-1], description="removal by"),
         "y_b": w.Text(y_b, description="with y_b", continuous_update=False, layout=WIDE),
-        "removal_steps": _number(steps, "steps"),
+        "removal_steps": _number(steps, "removal steps"),
         "dilate": _number(0, "enlarge by cells"),
     }
 

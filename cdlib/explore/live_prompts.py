@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
 
 WRAP = {"flex_flow": "row wrap", "align_items": "center"}
-FIGURE = {"max_width": "100%", "display": "none"}  # until there is one
+FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
 
 
 class PromptExplorer:
@@ -54,7 +54,7 @@ class PromptExplorer:
                 prompt,
                 description="prompt",
                 continuous_update=False,
-                layout={"width": "480px", "max_width": "100%"},
+                layout={"width": "480px", "max_width": "98%"},
             ),
             seed=w.IntText(seed, description="seed", **narrow),
             steps=w.IntText(steps, description="steps", **narrow),
@@ -83,10 +83,8 @@ class PromptExplorer:
 
     def _lay_out(self) -> None:
         c = self.controls
-        self.so_far = w.Image(layout=FIGURE, tooltip="The picture as the model sees it so far")
-        self.figure = w.Image(
-            layout=FIGURE, tooltip="The drawing and where its word is, above the drawing before"
-        )
+        self.so_far = w.Image(layout=FIGURE)
+        self.figure = w.Image(layout=FIGURE)
         c.word.layout.display = "none"  # until a prompt has been drawn
         self.widget = w.VBox(
             [
