@@ -191,7 +191,7 @@ function controlPanel(maps, set) {
   const prompt = h("span", { class: "cd-mask-note", "data-testid": "mask-prompt" });
   const word = choice({
     label: "Word",
-    options: maps.words.map((one, k) => ({ value: k, text: `“${one.word}”${one.model === "m" ? "" : ", fine-tuned"}` })),
+    options: maps.words.map((one, k) => ({ value: k, text: `“${one.word}”${one.model === "m" ? "" : " (tuned)"}` })),
     onChange: (k) => set({ word: Number(k) }),
     testid: "mask-word",
   });
@@ -239,7 +239,8 @@ function controlPanel(maps, set) {
     ),
     sync(state, { low, high }) {
       word.value = state.word;
-      prompt.textContent = `in “${maps.words[state.word].prompt}”`;
+      const asked = maps.words[state.word];
+      prompt.textContent = `in “${asked.prompt}”${asked.model === "m" ? "" : ", after fine-tuning"}`;
       first.value = state.first;
       last.value = state.last;
       layers.forEach((one, k) => {
