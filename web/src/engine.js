@@ -37,11 +37,22 @@ export class Engine {
 
   /** Fetch all parts but m' and make them ready. */
   async load() {
-    for (const name of PARTS) {
-      const [graph, halves] = await Promise.all([this.#graph(name), this.#halves(name)]);
-      if (name === "unet") this.unet = { graph, halves }; // m' has the same graph
+    await this.fetchAll();
+    await this.start();
+  }
+
+  async fetchAll() {
+    const one = async (name) => [name, await Promise.all([this.#graph(name), this.#halves(name)])];
+    this.fetched = Object.fromEntries(await Promise.all(PARTS.map(one)));
+  }
+
+  async start() {
+    for (const [name, [graph, halves]] of Object.entries(this.fetched)) {
       this.sessions[name] = await this.#session(graph, name, halves);
     }
+    const [graph, halves] = this.fetched.unet;
+    this.unet = { graph, halves }; // m' has the same graph, and weights told from these
+    delete this.fetched;
   }
 
   /** Fetch m' too, unless it is there. */
