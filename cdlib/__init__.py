@@ -18,7 +18,7 @@ from types import ModuleType
 
 __version__ = "0.1.0"
 
-# In a notebook without ipywidgets tqdm warns that its bars will be text; here they shall be.
+# Where a front end has no widgets tqdm warns that its bars will be text; here they shall be.
 warnings.filterwarnings("ignore", message="IProgress not found")
 
 _ROOM_OF = {

@@ -35,6 +35,15 @@ def data_folder(source: str) -> Path:
     return results.parent / "explore" / source
 
 
+def folder_sizes(source: str) -> dict[str, int]:
+    """Bytes of each file of an explorer's data, those of its pictures together."""
+    folder = data_folder(source)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    sizes = {file.name: file.stat().st_size for file in files if file.suffix != ".png"}
+    pictures = [file.stat().st_size for file in files if file.suffix == ".png"]
+    return sizes | ({"pictures": sum(pictures)} if pictures else {})
+
+
 def show_explorer(name: str, source: str, fig: Figure, *, alt: str, says: str) -> None:
     """Show an explorer in the page, and `fig` with what it `says` where no script runs.
 
