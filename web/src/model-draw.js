@@ -11,7 +11,7 @@ export function drawSection(app) {
   const status = live("Press Draw. Then change one word, or the seed, and draw again.");
   const prompt = promptField(app);
   const seed = slider({ label: "Seed", min: 0, max: 99, value: 1, testid: "model-seed" });
-  const steps = slider({ label: "Steps", min: 8, max: 50, value: 20, testid: "model-steps" });
+  const steps = slider({ label: "Steps", min: 8, max: 50, value: 16, testid: "model-steps" });
   const guidance = slider({
     label: "Guidance", min: 1, max: 10, step: 0.5, value: 4, testid: "model-guidance",
     format: (value) => (value === 1 ? "none" : value.toFixed(1)),
@@ -60,12 +60,14 @@ export function drawSection(app) {
 /** The prompt with its vocabulary; `check` says whether the model knows all its words. */
 function promptField(app) {
   const { manifest, tokenizer } = app;
-  const { concept } = manifest.run;
   const input = h("input", {
     type: "text", id: "cd-model-prompt", "data-testid": "model-prompt", autocomplete: "off", spellcheck: "false",
   });
-  input.value = manifest.words.colours.length ? placeWord(`a photo of a ${concept}`, "red", manifest) : manifest.run.y_f;
-  const notice = h("p", { class: "cd-model-notice", role: "alert", "data-testid": "model-unknown" });
+  const { colours, places } = manifest.words;
+  input.value = [colours[0], places[0]].filter(Boolean).reduce(
+    (said, word) => placeWord(said, word, manifest), manifest.run.y_f,
+  );
+  const notice = h("p", { class: "cd-model-notice", role: "status", "data-testid": "model-unknown" });
   const set = (value) => {
     input.value = value;
     check();
@@ -84,7 +86,7 @@ function promptField(app) {
     h("div", { class: "cd-model-chips", role: "group", "aria-label": group },
       h("span", { class: "cd-model-group" }, group),
       words.map((word) => button(word, () => set(placeWord(input.value, word, manifest)), {
-        class: `cd-model-chip cd-model-${group}`, "data-testid": `model-chip-${word}`,
+        class: "cd-button cd-model-chip", "data-testid": `model-chip-${word}`,
       }))));
   const [common, rest] = [chips.slice(0, 3), chips.slice(3)];
   const element = h(

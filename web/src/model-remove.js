@@ -66,7 +66,7 @@ export function removeSection(app) {
 
 function modelChoice({ parts }) {
   const tuned = parts.m_prime && {
-    value: "m_prime", text: `m′, fine-tuned (${megabytes(parts.m_prime.weights.bytes)} the first time)`,
+    value: "m_prime", text: `m′, fine-tuned (+${megabytes(parts.m_prime.weights.bytes)})`,
   };
   const options = [tuned, { value: "m", text: "m, as it was" }].filter(Boolean);
   return choice({ label: "Painted by", options, testid: "model-remove-model" });

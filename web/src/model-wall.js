@@ -78,7 +78,7 @@ function drawnPicture({ prompt, seed, steps, guidance }, manifest, choose) {
 
 const wordButton = (word, choose) =>
   button(word, () => choose(word), {
-    class: "cd-model-word", "aria-pressed": "false", "data-testid": `model-word-${word}`,
+    class: "cd-button cd-model-word", "aria-pressed": "false", "data-testid": `model-word-${word}`,
   });
 
 const added = (found) => found[0].map.map((_, i) => found.reduce((sum, one) => sum + one.map[i], 0));

@@ -103,9 +103,9 @@ export class Tokenizer {
   }
 }
 
-/** The word of a list that is nearest by edits, or null where none comes near. */
+/** The word of a list that is nearest by edits, or null where none is within half of its letters. */
 export function nearestWord(word, known) {
-  let [best, least] = [null, Math.max(2, Math.ceil(word.length / 2)) + 0.5];
+  let [best, least] = [null, Math.floor(word.length / 2) + 1];
   for (const candidate of known) {
     const far = distance(word.toLowerCase(), candidate);
     if (far < least) [best, least] = [candidate, far];
