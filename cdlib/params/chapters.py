@@ -238,4 +238,15 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
         *(*CHAIN, *SEGMENTER),
         Parameter("finding", "mass", "what radiographs are searched for", choices=tuple(FINDINGS)),
     ),
+    "09_explorer": (
+        *(*CHAIN, *SEGMENTER),
+        Parameter(
+            "n_pictures",
+            0,
+            "test images that the explorers show; 0 takes the preset's",
+            0,
+            24,
+            preset=True,
+        ),
+    ),
 }

@@ -28,6 +28,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "segmenter_steps": 30,
         "segmenter_batch": 8,
         "n_seeds": 1,
+        "n_pictures": 4,
     },
     "book": {
         "model": "pocket",
@@ -54,6 +55,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "segmenter_steps": 480,
         "segmenter_batch": 32,
         "n_seeds": 3,
+        "n_pictures": 12,
     },
     # Steps of fine-tuning are nowhere given: "one day" on two GPUs is of this order.
     "paper": {
@@ -81,6 +83,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "segmenter_steps": 12_000,
         "segmenter_batch": 32,
         "n_seeds": 3,
+        "n_pictures": 12,
     },
 }
 
