@@ -21,6 +21,10 @@ export class Client {
     return { done, cancel: () => this.worker.postMessage({ id, task: "cancel" }) };
   }
 
+  close() {
+    this.worker.terminate();
+  }
+
   #hear({ id, kind, state, bytes, message }) {
     const task = this.tasks.get(id);
     if (kind === "progress") return task.onBytes?.(bytes);

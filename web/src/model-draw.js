@@ -1,22 +1,24 @@
 /** Section 1: a prompt to a picture, step by step, and where each of its words went. */
-import { runner, seconds, section } from "./model-parts.js";
+import { runner, seconds, section, statusLine } from "./model-parts.js";
 import { resultWall } from "./model-wall.js";
 import { placeWord, replaceWord, unknownWords } from "./prompting.js";
-import { button, h, live, slider } from "./ui.js";
+import { button, h, slider } from "./ui.js";
 
 const DECODED = 2; // every so many steps: decoding takes about as long as a pass
 
 export function drawSection(app) {
   const { manifest } = app;
-  const status = live("Press Draw. Then change one word, or the seed, and draw again.");
+  const status = statusLine("model-draw-status", "Press Draw. Then change one word, or the seed, and draw again.");
   const prompt = promptField(app);
-  const seed = slider({ label: "Seed", min: 0, max: 99, value: 1, testid: "model-seed" });
+  const seed = slider({ label: "Seed", min: 0, max: 99, value: 6, testid: "model-seed" });
   const steps = slider({ label: "Steps", min: 8, max: 50, value: 16, testid: "model-steps" });
   const guidance = slider({
     label: "Guidance", min: 1, max: 10, step: 0.5, value: 4, testid: "model-guidance",
     format: (value) => (value === 1 ? "none" : value.toFixed(1)),
   });
-  const wall = resultWall(manifest);
+  const wall = resultWall(manifest, (word) => status.say(
+    word ? `Bright is where “${word}” went. Click it again for the bare picture.` : "Click a word to see where it went.",
+  ));
   const start = button("Draw", null, { class: "cd-button cd-model-go", "data-testid": "model-draw" });
   const cancel = button("Cancel", null, { "data-testid": "model-draw-cancel" });
   runner({

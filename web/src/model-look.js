@@ -1,7 +1,7 @@
 /** Section 2: a picture and a word to where the model sees it, and to a mask. */
 import { compare, cutMap, majorityFilter, upsample } from "./maths.js";
-import { figure, readPicture, runner, seconds, section, spotlit } from "./model-parts.js";
-import { button, h, live, slider } from "./ui.js";
+import { figure, readPicture, runner, seconds, section, spotlit, statusLine } from "./model-parts.js";
+import { button, h, slider } from "./ui.js";
 
 /**
  * @param {object} app what all sections share
@@ -10,7 +10,7 @@ import { button, h, live, slider } from "./ui.js";
 export function lookSection(app, pass) {
   const { manifest } = app;
   const { run } = manifest;
-  const status = live();
+  const status = statusLine("model-look-status");
   const figures = lookFigures(manifest);
   let picture = null; // {name, image, truth, plate}
   const chooser = pictureChooser(app, status, (chosen) => {

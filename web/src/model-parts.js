@@ -1,5 +1,5 @@
 /** Pieces that the sections of the model's explorer share: figures, tasks, pictures. */
-import { drawHeat, drawImage, h } from "./ui.js";
+import { drawImage, h, heat, live } from "./ui.js";
 
 /** A titled section. */
 export function section(number, title, intro, ...children) {
@@ -9,6 +9,13 @@ export function section(number, title, intro, ...children) {
     h("p", { class: "cd-model-intro" }, intro),
     ...children,
   );
+}
+
+/** A status line that a test finds by its name. */
+export function statusLine(testid, text) {
+  const status = live(text);
+  status.element.dataset.testid = testid;
+  return status;
 }
 
 /** A figure of a picture, over which a map can be laid. */
@@ -28,12 +35,25 @@ export function figure(testid, label, ...caption) {
     },
     lay(values, { height, width }) {
       map.hidden = !values;
-      if (values) drawHeat(map, values, height, width);
+      if (values) glow(map, values, height, width);
     },
     call(words) {
       picture.setAttribute("aria-label", words);
     },
   };
+}
+
+/** A map in colours that hide the picture under them the more, the larger its values are. */
+function glow(canvas, values, height, width) {
+  const [low, high] = [Math.min(...values), Math.max(...values)];
+  Object.assign(canvas, { height, width });
+  const context = canvas.getContext("2d");
+  const pixels = context.createImageData(width, height);
+  values.forEach((value, i) => {
+    const share = high > low ? (value - low) / (high - low) : 0;
+    pixels.data.set([...heat(share), 255 * (0.4 + 0.5 * share)], 4 * i);
+  });
+  context.putImageData(pixels, 0, 0);
 }
 
 /**

@@ -1,11 +1,11 @@
 /** Section 3: what a mask covers, painted over by m or m'. */
-import { figure, megabytes, runner, seconds, section } from "./model-parts.js";
-import { button, checkbox, choice, h, live, slider } from "./ui.js";
+import { figure, megabytes, runner, seconds, section, statusLine } from "./model-parts.js";
+import { button, checkbox, choice, h, heat, slider } from "./ui.js";
 
 export function removeSection(app) {
   const { manifest } = app;
   const { removal } = manifest.run;
-  const status = live("Find an object in section 2 first.");
+  const status = statusLine("model-remove-status", "Find an object in section 2 first.");
   const figures = removeFigures(manifest);
   let found = null; // {image, plate, mask, word}
   const models = modelChoice(manifest);
@@ -39,7 +39,10 @@ export function removeSection(app) {
         status.say(`Step ${state.step} of ${state.steps}, pass ${state.pass} of ${state.passes}`);
       };
       const state = await started(app.client.run("remove", asked, { onState, onBytes }));
-      if (!state) return void status.say("Cancelled.");
+      if (!state) {
+        result.drop();
+        return void status.say("Cancelled.");
+      }
       result.finish(state.image);
       app.clock.finished(state);
       status.say(`Painted over in ${seconds(performance.now() - begun)}.`);
@@ -106,10 +109,12 @@ function removeFigures({ image: size }) {
   };
   const difference = figure("model-remove-difference", "What has changed", "difference");
   const plate = figure("model-remove-plate", "The scene without its object", "the scene without it");
+  let finished = {}; // by m and m', of the picture at hand
   const all = [picture, made.m_prime, made.m, difference, plate];
   return {
     element: h("div", { class: "cd-panels" }, all.map((one) => one.element)),
     start(found) {
+      finished = {};
       for (const one of all) one.element.hidden = true;
       if (!found) return;
       picture.show(found.image, size);
@@ -118,17 +123,22 @@ function removeFigures({ image: size }) {
       plate.element.hidden = !found.plate;
     },
     begin(found, model) {
+      const former = finished[model];
       const show = (image) => {
         made[model].show(image, size);
         made[model].element.hidden = false;
       };
       return {
         show,
+        /** Cancelled: what was there before is there again. */
+        drop() {
+          if (former) show(former);
+          else made[model].element.hidden = true;
+        },
         finish(image) {
           show(image);
-          difference.show(found.image, size);
-          difference.lay(changes(found.image, image), size);
-          difference.element.classList.add("cd-model-opaque");
+          finished[model] = image;
+          difference.show(changes(found.image, image), size);
           difference.caption.replaceChildren(`difference to ${model === "m" ? "m" : "m′"}`);
           difference.element.hidden = false;
         },
@@ -137,7 +147,10 @@ function removeFigures({ image: size }) {
   };
 }
 
-/** How far each pixel moved, (H, W): the mean over colours. */
-const changes = (before, after) =>
-  Float32Array.from({ length: before.length / 3 }, (_, i) =>
+/** How far each pixel moved, as a picture: the mean over colours, bright where it is largest. */
+function changes(before, after) {
+  const moved = Float32Array.from({ length: before.length / 3 }, (_, i) =>
     [0, 1, 2].reduce((sum, c) => sum + Math.abs(before[3 * i + c] - after[3 * i + c]) / 3, 0));
+  const most = Math.max(...moved, 1e-6);
+  return Uint8ClampedArray.from(Array.from(moved, (value) => heat(value / most)).flat());
+}

@@ -2,17 +2,20 @@
 import { figure } from "./model-parts.js";
 import { button, h } from "./ui.js";
 
-export function resultWall(manifest) {
+/** @param {(word: string | null) => void} onChoice told which word is shown, if any */
+export function resultWall(manifest, onChoice) {
   const element = h("div", { class: "cd-panels cd-model-wall", "data-testid": "model-results" });
   let results = []; // newest first
   let chosen = null; // the word whose map is shown, on all pictures that have it
   const choose = (word) => {
     chosen = chosen === word ? null : word;
     results.forEach((one) => one.mark(chosen));
+    onChoice(chosen);
   };
   const lay = () => {
     results = results.filter((one, i) => i < 2 || one.pinned);
     element.replaceChildren(...results.map((one) => one.element));
+    results.forEach((one, i) => one.place(["newest", "before"][i] ?? "pinned", i ? null : results[1]));
   };
   return {
     element,
@@ -43,9 +46,10 @@ function drawnPicture({ prompt, seed, steps, guidance }, manifest, choose) {
   const pin = button("Pin", () => press(), {
     "aria-pressed": "false", class: "cd-button cd-model-small", "data-testid": "model-pin", disabled: true,
   });
+  const where = h("strong", {}, "newest");
   const settings = `seed ${seed} · ${steps} steps · guidance ${guidance}`;
   const card = figure("model-result", `A picture being drawn: ${prompt}`, row,
-    h("div", { class: "cd-model-meta" }, h("span", {}, settings), pin));
+    h("div", { class: "cd-model-meta" }, h("span", {}, where, ` · ${settings}`), pin));
   card.element.classList.add("cd-model-drawing");
   let words = []; // {word, map, button}
   const press = () => {
@@ -56,6 +60,15 @@ function drawnPicture({ prompt, seed, steps, guidance }, manifest, choose) {
   const result = {
     element: card.element,
     pinned: false,
+    get words() {
+      return words.map((one) => one.word);
+    },
+    /** Say which of the pictures it is; words that are not in the one before stand out. */
+    place(name, before) {
+      where.textContent = name;
+      const fresh = ({ word }) => Boolean(before) && !before.words.includes(word);
+      words.forEach((one) => one.button.classList.toggle("cd-model-changed", fresh(one)));
+    },
     show: (image) => card.show(image, manifest.image),
     finish(state) {
       card.element.classList.remove("cd-model-drawing");

@@ -60,7 +60,10 @@ async function loadApp(manifest, data, onTotal) {
   const begun = performance.now();
   let bytes = 0;
   const onBytes = (more) => onTotal((bytes += more));
-  const { threads } = await client.run("load", { manifest, data }, { onBytes }).done;
+  const { threads } = await client.run("load", { manifest, data }, { onBytes }).done.catch((error) => {
+    client.close();
+    throw error;
+  });
   const app = { client, manifest, data, tokenizer: new Tokenizer(manifest.tokenizer), threads };
   app.clock = clock((performance.now() - begun) / 1000);
   return app;
