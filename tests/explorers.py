@@ -19,6 +19,11 @@ class Hands:
     def find(self, testid: str) -> object:
         return self.driver.find_element("css selector", f'[data-testid="{testid}"]')
 
+    def enabled(self, testid: str) -> bool:
+        """Is the control there and can it be used?"""
+        script = "const e = document.querySelector(arguments[0]); return e !== null && !e.disabled"
+        return self.run(script, f'[data-testid="{testid}"]')
+
     def wait(self, holds, what: str, seconds: float = 60) -> object:
         """Until `holds()` is true; its answer. AssertionError that says `what` did not come."""
         until = time.monotonic() + seconds

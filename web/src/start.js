@@ -15,7 +15,9 @@ async function start(root, load) {
   try {
     const data = new URL(`data/${root.dataset.source}/`, import.meta.url).href;
     const { mount } = await load(root.dataset.explorer);
+    const still = [...root.childNodes].map((node) => node.cloneNode(true));
     await mount(root, { data });
+    keepForPrint(root, still);
     root.dataset.state = "ready";
   } catch (error) {
     root.dataset.state = "failed";
@@ -24,6 +26,14 @@ async function start(root, load) {
     said.textContent = `The explorer could not start: ${error.message}`;
     root.prepend(said);
   }
+}
+
+/** On paper nothing moves: there the still picture and its words stand again. */
+function keepForPrint(root, still) {
+  const kept = document.createElement("div");
+  kept.className = "cd-print";
+  kept.append(...still);
+  root.after(kept);
 }
 
 if (typeof document !== "undefined") startAll();
