@@ -35,6 +35,18 @@ def visit(driver: object, home: str, page: str) -> dict:
     """One page: errors it logged, addresses outside the book it asked for, images, formulas."""
     driver.get(home + page)
     time.sleep(0.5)  # scripts that start after loading
+    return {
+        "page": page,
+        **logged(driver, home),
+        "broken images": driver.execute_script(
+            "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+        ),
+        "maths": driver.execute_script("return document.querySelectorAll('mjx-container').length"),
+    }
+
+
+def logged(driver: object, home: str) -> dict[str, list[str]]:
+    """Since last asked: "errors" that the browser logged, addresses "outside" that it asked for."""
     requests = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
     urls = [
         message["params"]["request"]["url"]
@@ -42,11 +54,6 @@ def visit(driver: object, home: str, page: str) -> dict:
         if message["method"] == "Network.requestWillBeSent"
     ]
     return {
-        "page": page,
         "errors": [e["message"] for e in driver.get_log("browser") if e["level"] == "SEVERE"],
         "outside": [url for url in urls if url.startswith("http") and not url.startswith(home)],
-        "broken images": driver.execute_script(
-            "return [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
-        ),
-        "maths": driver.execute_script("return document.querySelectorAll('mjx-container').length"),
     }

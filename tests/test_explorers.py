@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from browser import browsing, visit
-from explorers import Hands
+from browser import browsing, logged, visit
 
 import cdlib
+from cdlib.explore.browser import Hands
 from cdlib.masks import upsample_mask
 from cdlib.metrics import per_image_scores
 
@@ -26,6 +26,17 @@ def hands(built: Path):
         hands = Hands(driver)
         hands.wait_until_ready()
         yield hands
+        seen = logged(driver, home)
+    assert not seen["errors"] and not seen["outside"], seen
+
+
+@pytest.fixture(scope="module")
+def model(hands: Hands) -> Hands:
+    """The same page with the model loaded, set to draw in few steps."""
+    hands.click("model-load")
+    hands.wait(lambda: hands.enabled("model-draw"), "the model to load", 120)
+    hands.slide("model-steps", 8)
+    return hands
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +97,67 @@ def test_wipes_between_the_stages(hands, written):
         said = written["images"][0]["iou"][stage]
         assert f"{said:.3f}" in hands.text(f"wipe-{side}-iou")
     hands.slide("wipe-position", 80)
+
+
+def pixels(hands: Hands, testid: str, layer: int = 0) -> np.ndarray:
+    """The pixels, (N, 4), of a canvas in the element: the picture's, or what lies over it."""
+    script = """const canvas = arguments[0].querySelectorAll("canvas")[arguments[1]];
+        const {width, height} = canvas;
+        return [...canvas.getContext("2d").getImageData(0, 0, width, height).data];"""
+    return np.array(hands.run(script, hands.find(testid), layer)).reshape(-1, 4)
+
+
+def press(hands: Hands, testid: str, done: str) -> None:
+    hands.click(testid)
+    hands.wait(lambda: done in hands.text(f"{testid}-status"), f"{testid}: {done}", 180)
+
+
+def test_draws_a_prompt_the_same_for_the_same_seed(model):
+    drawn = []
+    for seed in (6, 7, 6):
+        model.write("model-prompt", "a photo of a red car on the beach")
+        model.slide("model-seed", seed)
+        press(model, "model-draw", "Drawn in")
+        drawn.append(pixels(model, "model-result")[:, :3])
+    assert np.array_equal(drawn[0], drawn[2]) and not np.array_equal(drawn[0], drawn[1])
+    assert drawn[0].std(0).min() > 10  # a picture, not a plain field
+
+
+def test_a_clicked_word_shows_where_it_went(model):
+    heat = {}
+    for word in ("car", "beach"):
+        model.click(f"model-word-{word}")
+        heat[word] = pixels(model, "model-result", layer=1)
+    assert heat["car"].std() > 10 and not np.array_equal(heat["car"], heat["beach"])
+
+
+def test_a_word_that_the_model_does_not_know_is_named(model):
+    model.write("model-prompt", "a photo of a brid")
+    assert "brid" in model.text("model-unknown") and "bird" in model.text("model-unknown")
+    model.write("model-prompt", "a photo of a bird")
+    assert "brid" not in model.text("model-unknown")
+
+
+def test_drawing_can_be_cancelled(model):
+    model.slide("model-steps", 50)
+    model.click("model-draw")
+    model.wait(lambda: model.enabled("model-draw-cancel"), "a drawing to cancel")
+    model.click("model-draw-cancel")
+    model.wait(lambda: "Cancelled" in model.text("model-draw-status"), "the cancel to be heard", 10)
+    model.slide("model-steps", 8)
+
+
+def test_finds_the_object_and_takes_it_out(model):
+    press(model, "model-look", "found in")
+    assert 0.1 < float(model.text("model-look-iou").split()[-1]) <= 1
+    model.slide("model-remove-steps", 2)
+    model.slide("model-remove-resample", 1)
+    before = pixels(model, "model-look-picture")[:, :3]
+    for painter in ("m", "m_prime"):
+        model.choose("model-remove-model", painter)
+        press(model, "model-remove", "Painted over in")
+        assert pixels(model, "model-remove-difference")[:, :3].max() > 100
+        assert np.abs(pixels(model, f"model-remove-{painter}")[:, :3] - before).max() > 25
 
 
 def test_the_same_explorer_stands_in_the_chapters_before(built):
