@@ -72,7 +72,10 @@ def _number_in(text: str) -> float:
 
 
 def load_timings() -> dict:
-    """What was measured last: "times" by name, and on what: "hardware", "browser", "date"."""
+    """What was measured last: "times" by name, and on what: "hardware", "browser", "date".
+
+    "steps": of the picture that was drawn.
+    """
     return json.loads(FILE.read_text(encoding="utf-8"))
 
 
@@ -94,6 +97,7 @@ def main() -> int:
         "date": date.today().isoformat(),
         "hardware": f"{platform.machine()}, {cores} cores",
         "browser": f"Chromium {browser}, headless",
+        "steps": DRAWING["model-steps"],
         "times": found,
     }
     with written_whole(FILE) as aside:
