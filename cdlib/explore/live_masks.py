@@ -14,7 +14,7 @@ import torch
 from cdlib.attention import cross_attention_layers
 from cdlib.checks import one_of, whole_number
 from cdlib.explore import live_figures, live_model
-from cdlib.explore.live_work import Work
+from cdlib.explore.live_work import Explorer, Work
 from cdlib.masks import RULES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
 ROOM = {"description_width": "initial"}
 
 
-class MaskExplorer:
+class MaskExplorer(Explorer):
     """From one image and a word to a mask, with every choice on the way in the reader's hands.
 
         explorer = MaskExplorer(pipe, data)          # the last line of a cell shows it
@@ -107,18 +107,6 @@ class MaskExplorer:
         self._lay_out()
         self._preview()
         self.work.say("Choose an image and a word of the prompt, then press Compute.")
-
-    def _repr_mimebundle_(self, **kwargs: object) -> dict:
-        return self.widget._repr_mimebundle_(**kwargs)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Until the work is over, or `timeout` seconds have passed: whether it is over."""
-        return self.work.wait(timeout)
-
-    @property
-    def message(self) -> str:
-        """What the explorer says below its buttons."""
-        return self.work.message
 
     def _lay_out(self) -> None:
         c = self.controls

@@ -9,7 +9,7 @@ import ipywidgets as w
 import torch
 
 from cdlib.explore import live_figures, live_model
-from cdlib.explore.live_work import Work
+from cdlib.explore.live_work import Explorer, Work
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -18,7 +18,7 @@ WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
 
 
-class PromptExplorer:
+class PromptExplorer(Explorer):
     """Write a prompt, watch it become an image, ask where a word of it went, change one thing.
 
         explorer = PromptExplorer(pipe, "a photo of a bird")     # the last line of a cell shows it
@@ -68,18 +68,6 @@ class PromptExplorer:
         self.controls.word.observe(lambda _: self._redraw(), "value")
         self._lay_out()
         self.work.say("Write a prompt and press Draw.")
-
-    def _repr_mimebundle_(self, **kwargs: object) -> dict:
-        return self.widget._repr_mimebundle_(**kwargs)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Until the work is over, or `timeout` seconds have passed: whether it is over."""
-        return self.work.wait(timeout)
-
-    @property
-    def message(self) -> str:
-        """What the explorer says below its button."""
-        return self.work.message
 
     def _lay_out(self) -> None:
         c = self.controls

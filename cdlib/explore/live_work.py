@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Lock, Thread
 
-from ipywidgets import HTML, Button, HBox, IntProgress
+from ipywidgets import HTML, Button, HBox, IntProgress, Widget
 
 # The model works for one explorer at a time: both would hang hooks on the same U-Net.
 _MODEL = Lock()
@@ -101,3 +101,22 @@ class Work:
         for button in self.buttons:
             button.disabled = not ready
         self.cancel.disabled = ready
+
+
+class Explorer:
+    """What explorers share: `widget` is what Jupyter shows, `work` what runs behind its buttons."""
+
+    widget: Widget
+    work: Work
+
+    def _repr_mimebundle_(self, **kwargs: object) -> dict:
+        return self.widget._repr_mimebundle_(**kwargs)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the work is over, or `timeout` seconds have passed: whether it is over."""
+        return self.work.wait(timeout)
+
+    @property
+    def message(self) -> str:
+        """What the explorer says below its buttons."""
+        return self.work.message
