@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,18 @@ def test_scripts_are_linted():
     eslint = WEB / "node_modules/eslint/bin/eslint.js"
     done = subprocess.run([NODE, eslint, "."], cwd=WEB, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_scripts_hold_by_themselves():
+    """What Node tests without a fixture from Python; the others are run beside theirs."""
+    done = subprocess.run(
+        [NODE, "--test", "--test-reporter=tap", *sorted((WEB / "test").glob("*.test.js"))],
+        cwd=WEB,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert int(re.search(r"# pass (\d+)", done.stdout)[1]) > 10
 
 
 def test_packages_are_pinned_with_their_hashes_and_without_an_address():

@@ -12,6 +12,7 @@ from browser import browsing, logged, visit
 
 import cdlib
 from cdlib.explore.browser import Hands
+from cdlib.explore.timing import load_timings, measure
 from cdlib.masks import upsample_mask
 from cdlib.metrics import per_image_scores
 
@@ -158,6 +159,14 @@ def test_finds_the_object_and_takes_it_out(model):
         press(model, "model-remove", "Painted over in")
         assert pixels(model, "model-remove-difference")[:, :3].max() > 100
         assert np.abs(pixels(model, f"model-remove-{painter}")[:, :3] - before).max() > 25
+
+
+def test_timings_are_those_that_can_be_taken(built):
+    with browsing(built / "html"):
+        pass  # skips where there is no browser
+    told, taken = load_timings()["times"], measure(built / "html")
+    assert told.keys() == taken.keys() - {"browser"}
+    assert all(taken[name] > 0 for name in told)
 
 
 def test_the_same_explorer_stands_in_the_chapters_before(built):
