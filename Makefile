@@ -28,8 +28,9 @@ help:  ## this list
 book: $(READY)  ## run the chapters and build _build/html/index.html
 	@$(RUN) -m cdlib.book $(CHOICES)
 
+# A worker a core, a thread a worker: two threads each would wait for one another.
 test: $(READY)  ## run every test
-	@$(RUN) -m pytest
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 bench: $(READY)  ## measure what the library is faster than, into _build/bench.json
 	@$(RUN) -m cdlib.bench

@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 import nbformat
 import pytest
+from filelock import FileLock
 
 from cdlib.params import parameters_cell
 
@@ -79,13 +80,17 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The build folder of the real book, its artifacts made afresh."""
+def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The build folder of the real book, its artifacts made afresh; one for all of xdist's workers."""
     from cdlib.book import build_book
 
-    build = tmp_path_factory.mktemp("real")
-    with patch.dict(os.environ, CDLIB_STORE=str(build / "artifacts")):
-        build_book(ROOT, build, given={"preset": "quick", "concept": "car"})
+    own = tmp_path_factory.getbasetemp()
+    build = (own if worker_id == "master" else own.parent) / "real"
+    with FileLock(build.with_name("real.lock")):
+        if not (build / "done").exists():
+            with patch.dict(os.environ, CDLIB_STORE=str(build / "artifacts")):
+                build_book(ROOT, build, given={"preset": "quick", "concept": "car"})
+            (build / "done").touch()
     return build
 
 

@@ -40,7 +40,7 @@ def test_chapter_runs_without_a_word_on_stderr(built, name):
 def test_figures_are_described_and_referred_to_once(built, name):
     cells = executed(built, name).cells
     figures = [figure for cell in cells for figure in titled_figures(cell)]
-    assert figures
+    assert figures or any("show_explorer(" in cell.source for cell in cells)
     assert len({figure["name"] for figure in figures}) == len(figures)
     for figure in figures:
         assert len(figure["alt"].split()) >= 10, figure
