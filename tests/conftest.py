@@ -81,7 +81,7 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """The build folder of the real book, its artifacts made afresh; one for all of xdist's workers."""
+    """The build folder of the real book, its artifacts made afresh; one for all workers."""
     from cdlib.book import build_book
 
     own = tmp_path_factory.getbasetemp()
