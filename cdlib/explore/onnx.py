@@ -52,6 +52,10 @@ GROUPS: dict[str, Sequence[str]] = {
 REMOVAL = {"steps": 10, "dilate": 1, "surroundings": "noised", "resample": 1}
 
 
+class TooLarge(ValueError):
+    """A model that no page should load; the message names the sizes."""
+
+
 def export_model(
     folder: str | Path,
     pipe: StableDiffusionPipeline,
@@ -85,7 +89,7 @@ def export_model(
     manifest's "rounding" says how many, by how much at most, and by how much at most that changes
     what the part answers to an example. Entries "bytes" are sizes of files.
 
-    Raises ValueError for arguments that do not fit, and for a model that would need more than
+    Raises ValueError for arguments that do not fit, and TooLarge for a model that needs more than
     `limit_mb` million bytes with the runtime (the message names the sizes).
     """
     one_of("rule", rule, RULES)
@@ -225,7 +229,7 @@ def _check_size(pipe: StableDiffusionPipeline, limit_mb: float) -> None:
     counts = {name: sum(p.numel() for p in net.parameters()) for name, net in nets.items()}
     if sum(counts.values()) + RUNTIME_BYTES > 1e6 * limit_mb:
         told = ", ".join(f"{name} {n / 1e6:.1f} million" for name, n in counts.items())
-        raise ValueError(
+        raise TooLarge(
             f"pipe: is too large for a page of at most {limit_mb:g} MB; weights: {told}. "
             "The pocket model has 8.5 million."
         )
@@ -236,7 +240,7 @@ def _check_total(files: Mapping[str, bytes], limit_mb: float) -> None:
     if total > 1e6 * limit_mb:
         largest = sorted(files, key=lambda name: -len(files[name]))[:5]
         told = ", ".join(f"{name} {len(files[name]) / 1e6:.1f}" for name in largest)
-        raise ValueError(
+        raise TooLarge(
             f"pipe: the page would load {total / 1e6:.1f} MB, allowed are {limit_mb:g}; of this "
             f"the runtime takes {RUNTIME_BYTES / 1e6:.1f} and {told}."
         )
