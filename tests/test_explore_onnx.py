@@ -11,13 +11,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from PIL import Image
 from tiny import pocket_shaped, sd_shaped
 
 import cdlib
+from cdlib.explore.checking import open_part
 from cdlib.explore.graphs import PARTS, latent_grid, pipeline_parts
 from cdlib.explore.onnx import RUNTIME_BYTES, export_model
 from cdlib.explore.packing import difference, from_halves, is_half, pack, to_halves, unpack
@@ -91,20 +91,10 @@ def made(request: pytest.FixtureRequest) -> dict:
     return request.getfixturevalue(request.param)
 
 
-def _session(made: dict, name: str, tmp_path: Path) -> onnxruntime.InferenceSession:
-    """A part as ONNX reads it, its weights widened beside it, as the page does it."""
-    entry, folder = made["manifest"]["parts"][name], made["folder"]
-    graph = tmp_path / f"{name}.onnx"
-    graph.write_bytes(gzip.decompress((folder / entry["graph"]["file"]).read_bytes()))
-    halves = unpack((folder / entry["weights"]["file"]).read_bytes())
-    from_halves(halves).tofile(tmp_path / entry["location"])
-    return onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
-
-
 @pytest.mark.parametrize("name", PARTS)
-def test_parts_answer_as_in_pytorch(made, name, tmp_path):
+def test_parts_answer_as_in_pytorch(made, name):
     part = pipeline_parts(made["pipe"])[name]
-    session = _session(made, name, tmp_path)
+    session = open_part(made["folder"], name)
     expected = [answer.numpy() for answer in part.run()]
     for rows in ([0, 1], [0], [1, 0, 1]):
         feeds = {

@@ -14,7 +14,7 @@ import torch
 from cdlib.attention import cross_attention_layers
 from cdlib.checks import one_of, whole_number
 from cdlib.explore import live_figures, live_model
-from cdlib.explore.live_work import Explorer, Work
+from cdlib.explore.live_work import FIGURE, WRAP, Explorer, Work
 from cdlib.masks import RULES
 
 if TYPE_CHECKING:
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
     from cdlib.datasets import Dataset
 
-WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 WIDE = {"width": "420px", "max_width": "98%"}
-FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
 ROOM = {"description_width": "initial"}
 
 

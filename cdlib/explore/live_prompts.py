@@ -9,13 +9,10 @@ import ipywidgets as w
 import torch
 
 from cdlib.explore import live_figures, live_model
-from cdlib.explore.live_work import Explorer, Work
+from cdlib.explore.live_work import FIGURE, WRAP, Explorer, Work
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
-
-WRAP = {"flex_flow": "row wrap", "align_items": "center"}
-FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
 
 
 class PromptExplorer(Explorer):

@@ -9,6 +9,9 @@ from threading import Event, Lock, Thread
 
 from ipywidgets import HTML, Button, HBox, IntProgress, Widget
 
+WRAP = {"flex_flow": "row wrap", "align_items": "center"}
+FIGURE = {"max_width": "98%", "display": "none"}  # until there is one
+
 # The model works for one explorer at a time: both would hang hooks on the same U-Net.
 _MODEL = Lock()
 

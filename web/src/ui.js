@@ -97,40 +97,18 @@ export function live(text = "") {
   };
 }
 
-function paint(canvas, height, width, colour) {
+/** A picture: height x width x 3, bytes or floats in [0, 1]. */
+export function drawImage(canvas, rgb, height, width) {
+  const scale = rgb instanceof Float32Array ? 255 : 1;
   canvas.width = width;
   canvas.height = height;
   const context = canvas.getContext("2d");
   const pixels = context.createImageData(width, height);
-  for (let i = 0; i < height * width; i += 1) pixels.data.set(colour(i), 4 * i);
-  context.putImageData(pixels, 0, 0);
-}
-
-/** A picture: height x width x 3, bytes or floats in [0, 1]. */
-export function drawImage(canvas, rgb, height, width) {
-  const scale = rgb instanceof Float32Array ? 255 : 1;
-  paint(canvas, height, width, (i) => [
-    Math.round(scale * rgb[3 * i]),
-    Math.round(scale * rgb[3 * i + 1]),
-    Math.round(scale * rgb[3 * i + 2]),
-    255,
-  ]);
-}
-
-/** A map from its least to its largest value in matplotlib's "inferno". */
-export function drawHeat(canvas, map, height, width, alpha = 255) {
-  let [low, high] = [Infinity, -Infinity];
-  for (const value of map) {
-    low = Math.min(low, value);
-    high = Math.max(high, value);
+  for (let i = 0; i < height * width; i += 1) {
+    const colour = [rgb[3 * i], rgb[3 * i + 1], rgb[3 * i + 2]].map((c) => Math.round(scale * c));
+    pixels.data.set([...colour, 255], 4 * i);
   }
-  const span = high > low ? high - low : 1;
-  paint(canvas, height, width, (i) => [...heat((map[i] - low) / span), alpha]);
-}
-
-/** A mask: white on the object, black elsewhere. */
-export function drawMask(canvas, mask, height, width) {
-  paint(canvas, height, width, (i) => (mask[i] ? [255, 255, 255, 255] : [0, 0, 0, 255]));
+  context.putImageData(pixels, 0, 0);
 }
 
 // matplotlib's "inferno" at ninths, between which it is close to straight
