@@ -6,10 +6,10 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from PIL import Image
 
+from cdlib.datasets.writing import to_bytes
 from cdlib.explore.graphs import latent_grid
 from cdlib.models import check_images, latent_factor
 
@@ -69,8 +69,6 @@ def _check(pipe, images, masks, plates, names) -> None:
 
 def _png(values: torch.Tensor) -> bytes:
     """(3, H, W) in [0, 1] or (H, W) bool as PNG."""
-    pixels = (values.float().cpu() * 255).round().byte().numpy()
     buffer = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(np.moveaxis(pixels, 0, -1) if pixels.ndim == 3 else pixels)
-    ).save(buffer, "PNG", optimize=True)  # fmt: skip
+    Image.fromarray(to_bytes(values)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

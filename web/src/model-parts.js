@@ -1,5 +1,6 @@
 /** Pieces that the sections of the model's explorer share: figures, tasks, pictures. */
-import { drawImage, h, heat, live } from "./ui.js";
+import { heatOver, show } from "./pixels.js";
+import { drawImage, h, live } from "./ui.js";
 
 /** A titled section. */
 export function section(number, title, intro, ...children) {
@@ -35,25 +36,12 @@ export function figure(testid, label, ...caption) {
     },
     lay(values, { height, width }) {
       map.hidden = !values;
-      if (values) glow(map, values, height, width);
+      if (values) show(map, heatOver(values, height, width));
     },
     call(words) {
       picture.setAttribute("aria-label", words);
     },
   };
-}
-
-/** A map in colours that hide the picture under them the more, the larger its values are. */
-function glow(canvas, values, height, width) {
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  Object.assign(canvas, { height, width });
-  const context = canvas.getContext("2d");
-  const pixels = context.createImageData(width, height);
-  values.forEach((value, i) => {
-    const share = high > low ? (value - low) / (high - low) : 0;
-    pixels.data.set([...heat(share), 255 * (0.4 + 0.5 * share)], 4 * i);
-  });
-  context.putImageData(pixels, 0, 0);
 }
 
 /**
