@@ -25,7 +25,7 @@ from cdlib.records import (
     stale_records,
 )
 from cdlib.records.making import make_records
-from cdlib.records.reading import RECORDED, ROOT, VARIANTS, notebook_of, record_path
+from cdlib.records.reading import RECORDED, ROOT, record_path
 from cdlib.results import FIELDS, make_record
 from cdlib.world import PAPER_CONCEPTS
 
@@ -151,33 +151,27 @@ def test_a_failing_chapter_leaves_what_was_recorded(root, ran, monkeypatch):
 def test_one_concept_has_its_ablations_made_and_the_others_none():
     asked = {c: reading.given_for("07_evaluation", c)["ablate"] for c in PAPER_CONCEPTS}
     assert asked == {c: "live" if c == reading.ABLATED else "none" for c in PAPER_CONCEPTS}
-    assert reading.given_for(CHAPTER, "dog") == {"preset": "book", "concept": "dog"}
-    # what is recorded once more for its outlines has the ablations of none
-    again = {"preset": "book", "concept": reading.ABLATED, "ablate": "none", "polish": "grabcut"}
-    assert reading.given_for("07_polished", reading.ABLATED) == again
     # so that a record is stale when it was made with other ablations
     assert reading._settings("07_evaluation", "dog")["ablate"] == "none"
+
+
+@pytest.mark.parametrize("chapter", RECORDED)
+def test_records_are_made_with_sizes_of_their_own(chapter):
+    """More than a build takes; a chapter is given those that it knows, and no others."""
+    given = reading.given_for(chapter, "dog")
+    settings = reading._settings(chapter, "dog")
+    assert set(given) - {"preset", "concept", "ablate"} == set(reading.SIZES) & set(settings)
+    for name in set(reading.SIZES) & set(settings):
+        assert settings[name] == reading.SIZES[name] >= PRESETS["book"][name]
 
 
 def test_a_chapters_records_are_all_made_for_a_concept_before_the_next(monkeypatch, root, ran):
     """What one chapter leaves in the store the next one finds, and a stopped run has whole ones."""
     monkeypatch.setattr(making, "make_record_of", lambda *one: ran.append(one[:2]))
-    for chapter in set(RECORDED) - set(VARIANTS):
+    for chapter in RECORDED:
         write_chapter(root / "notebooks", chapter, [])
     make_records(concepts=["bird", "dog"], root=root)
     assert ran == [(chapter, concept) for concept in ("bird", "dog") for chapter in RECORDED]
-
-
-def test_a_variant_is_its_chapter_with_one_setting_changed(root, ran):
-    write_chapter(root / "notebooks", "07_evaluation", [])
-    settings = {}
-    for name in ("07_evaluation", "07_polished"):
-        (path,) = make_records([name], ["dog"], root=root)
-        assert path.parent.name == name and notebook_of(name, root).stem == "07_evaluation"
-        settings[name] = json.loads(path.read_text())["manifest"]["made_of"]["settings"]
-    assert ran == [("07_evaluation", "dog")] * 2
-    assert settings["07_polished"] == settings["07_evaluation"] | {"polish": "grabcut"}
-    assert load_record("07_polished", "dog", root=root).stale == ()
 
 
 def test_hours_are_those_of_the_records_that_there_are(root, ran):
@@ -233,7 +227,7 @@ def test_a_record_is_made_by_running_the_chapter(tmp_path):
     assert said["results"]["m_refined.car.iou"]["value"] == 0.75
     assert said["results"]["m_refined.car.iou"]["n"] == 96
     assert said["manifest"]["seconds"] > 0
-    assert (tmp_path / "_build" / "records" / "car" / CHAPTER / f"{CHAPTER}.ipynb").exists()
+    assert (tmp_path / "_build" / "records" / "car" / f"{CHAPTER}.ipynb").exists()
 
 
 # ------------------------------------------------------------------------------------ reading
@@ -250,7 +244,7 @@ def spoil(part: str, root: Path, monkeypatch) -> None:
     elif part == "chapter":
         write_chapter(root / "notebooks", CHAPTER, [("code", "print('otherwise')")])
     else:
-        monkeypatch.setitem(PRESETS["book"], "n_train", 3)
+        monkeypatch.setitem(PRESETS["book"], "removal_steps", 3)
 
 
 @pytest.mark.parametrize("part", reading.PARTS)
@@ -324,9 +318,6 @@ def test_records_are_glued_as_such_and_absent_ones_say_so(root, ran, glued):
     for name in ("m_refined.car.iou", "m_refined.person.iou.ci95", "removal.car.psnr.m.n"):
         assert glued[name] == "not recorded"
     assert not any(".bird." in name for name in glued)
-    glue_records(found, "m_refined.{c}.iou", under="again.")
-    assert glued["again.m_refined.dog.iou"] == glued["m_refined.dog.iou"]
-    assert glued["again.m_refined.car.iou"] == "not recorded"
     with pytest.raises(ValueError, match="name = 'm_refined.dog.iou' is not allowed"):
         glue_records(found, "m_refined.dog.iou")
 

@@ -33,12 +33,12 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
     "book": {
         "model": "pocket",
         "n_scenes": 48,
-        "n_samples": 24,
-        "n_images": 96,
+        "n_samples": 16,
+        "n_images": 48,
         "steps": 50,
         "rule": "otsu",
-        "n_train": 160,
-        "finetune_steps": 480,
+        "n_train": 96,
+        "finetune_steps": 240,
         "batch_size": 16,
         "learning_rate": 5e-4,
         "mean_over": "region",
@@ -47,14 +47,14 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "removal_scale": 2.0,
         "resample": 4,
         "space": "lab",
-        "n_val": 48,
-        "n_synthetic": 128,
+        "n_val": 24,
+        "n_synthetic": 48,
         "synthetic_scale": 3.0,
         "background_scale": 2.0,
         "width": 8,
-        "segmenter_steps": 480,
-        "segmenter_batch": 32,
-        "n_seeds": 3,
+        "segmenter_steps": 400,
+        "segmenter_batch": 16,
+        "n_seeds": 2,
         "n_pictures": 12,
     },
     # Steps of fine-tuning are nowhere given: "one day" on two GPUs is of this order.
@@ -92,12 +92,11 @@ OF_CHAPTER: dict[str, dict[str, dict[str, int | float | str]]] = {
     # all stages anew, for another domain: nothing that the chapters before have made serves it
     "08_medical": {
         "book": {
-            "n_images": 48,
-            "n_train": 64,
-            "finetune_steps": 160,
+            "n_images": 32,
+            "n_train": 40,
+            "finetune_steps": 120,
             "n_val": 16,
             "segmenter_steps": 240,
-            "segmenter_batch": 16,
             "n_seeds": 1,
             "rule": "gmm",  # whose third mode is what that chapter looks at
             "space": "rgb",  # a radiograph is grey: there is no hue to tell a shadow by

@@ -10,8 +10,6 @@ the numbers that the chapter glued, and a manifest of what made them.
 
     python -m cdlib.records                                        # all that is missing or stale
     python -m cdlib.records --chapter 04_removal --concept dog     # one
-
-What is recorded once more with another setting has a name of its own, such as "07_polished".
 """
 
 from .reading import (

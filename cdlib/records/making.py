@@ -25,10 +25,8 @@ from cdlib.files import written_whole
 from cdlib.records.reading import (
     RECORDED,
     ROOT,
-    chapter_of,
     given_for,
     made_of,
-    notebook_of,
     read_record,
     record_path,
     recorded_hours,
@@ -55,8 +53,8 @@ def make_records(
         for concept in concepts
         for chapter in chapters
     ]
-    if absent := [c for c in chapters if not notebook_of(c, root).exists()]:
-        raise BookError(f"there is no notebooks/{chapter_of(absent[0])}.ipynb to record")
+    if absent := [c for c in chapters if not (root / "notebooks" / f"{c}.ipynb").exists()]:
+        raise BookError(f"there is no notebooks/{absent[0]}.ipynb to record")
     missing = [one for one in wanted if _is_due(*one, root)]
     bar = tqdm(missing, desc="records", unit="record", dynamic_ncols=True)
     written = []
@@ -72,9 +70,9 @@ def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
     # Looked at before the run: code that changes while it runs must make the record stale.
     parts = made_of(chapter, concept, root)
     commit = _commit(root)
-    executed = build / "records" / concept / chapter
+    executed = build / "records" / concept
     executed.mkdir(parents=True, exist_ok=True)
-    found = run_chapter(notebook_of(chapter, root), executed, given, cwd=root)
+    found = run_chapter(root / "notebooks" / f"{chapter}.ipynb", executed, given, cwd=root)
     cost = f"chapter.{chapter[:2]}."
     manifest = {
         "command": f"python -m cdlib.records --chapter {chapter} --concept {concept}",

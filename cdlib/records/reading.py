@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 
 from cdlib.checks import one_of
-from cdlib.params import check_parameters
+from cdlib.params import CHAPTERS, chapter_parameters, check_parameters
 from cdlib.pocket import card
 from cdlib.results import glue, glue_text
 from cdlib.store import code_hash, fingerprint, source_hash
@@ -20,6 +20,17 @@ from cdlib.world import PAPER_CONCEPTS
 
 ROOT = Path(__file__).resolve().parents[2]
 PRESET = "book"
+# Measured once and read often: more of everything than a build on a laptop has time for.
+SIZES = {
+    "n_images": 96,
+    "n_val": 48,
+    "n_train": 160,
+    "finetune_steps": 480,
+    "n_synthetic": 128,
+    "segmenter_steps": 480,
+    "segmenter_batch": 32,
+    "n_seeds": 3,
+}
 ABLATED = "bird"  # the concept whose record has the ablations, see `cdlib.stages.ablations`
 
 # Chapters that show other concepts than their own, and what their numbers come from. Between them
@@ -45,9 +56,6 @@ CODE = {
         "cdlib.stages.segmenting",
     ),
 }
-# A chapter's records once more with other settings, for a table of their own.
-VARIANTS = {"07_polished": ("07_evaluation", {"polish": "grabcut"})}
-CODE |= {name: CODE[chapter] for name, (chapter, _) in VARIANTS.items()}
 RECORDED = tuple(CODE)
 PARTS = {
     "model": "another model",
@@ -62,9 +70,9 @@ PARTS = {
 class Record:
     """What one chapter measured for one concept.
 
-    chapter: a name of RECORDED. results: name to an entry as in results.json, see `cdlib.results`.
-    manifest: command, commit, hardware, date, seconds, versions, and what `made_of` gives. stale:
-    in words, what has changed since; empty if nothing that matters has.
+    results: name to an entry as in results.json, see `cdlib.results`. manifest: command, commit,
+    hardware, date, seconds, versions, and what `made_of` gives. stale: in words, what has changed
+    since; empty if nothing that matters has.
     """
 
     chapter: str
@@ -97,23 +105,21 @@ def load_record(
     return read_record(chapter, concept, root) if model == "pocket" else None
 
 
-def glue_records(records: Mapping[str, Record | None], *names: str, under: str = "") -> None:
+def glue_records(records: Mapping[str, Record | None], *names: str) -> None:
     """Hand numbers of other concepts to the prose and to results.json, source "recorded".
 
     names: with {c} for the concept, such as "removal.{c}.psnr.m"; names that no chapter measures
     live for other concepts than its own. What was not recorded reads so, and is in no results.
-    under: comes before each name where it is handed on, so that a variant's numbers do not take
-    the place of the chapter's own.
     """
     for name in names:
         if "{c}" not in name:
             raise ValueError(f"name = {name!r} is not allowed: give one with {{c}} in it.")
         for concept, record in records.items():
-            called = name.format(c=concept)
-            _glue_one(under + called, record and record.results.get(called))
+            _glue_one(name.format(c=concept), record)
 
 
-def _glue_one(name: str, found: Mapping[str, Any] | None) -> None:
+def _glue_one(name: str, record: Record | None) -> None:
+    found = None if record is None else record.results.get(name)
     if found is None:
         for key in (name, f"{name}.ci95", f"{name}.n"):
             glue_text(key, "not recorded")
@@ -180,28 +186,19 @@ def made_of(chapter: str, concept: str, root: Path = ROOT) -> dict[str, Any]:
         "model": fingerprint(card.WEIGHTS),
         "judge": fingerprint(card.WEIGHTS / "classifier.safetensors"),
         "stages": _code(chapter),
-        "chapter": _chapter_hash(notebook_of(chapter, root)),
+        "chapter": _chapter_hash(root / "notebooks" / f"{chapter}.ipynb"),
         "settings": _settings(chapter, concept),
     }
 
 
-def chapter_of(name: str) -> str:
-    """The chapter that a record of RECORDED is made by."""
-    return VARIANTS[name][0] if name in VARIANTS else name
-
-
-def notebook_of(name: str, root: Path = ROOT) -> Path:
-    """Its file."""
-    return root / "notebooks" / f"{chapter_of(name)}.ipynb"
-
-
-def given_for(chapter: str, concept: str) -> dict[str, str]:
+def given_for(chapter: str, concept: str) -> dict[str, int | str]:
     """The parameters that a record is made with; all others are the preset's."""
+    known = {parameter.name for parameter in chapter_parameters(chapter)}
     given = {"preset": PRESET, "concept": concept}
-    if chapter_of(chapter) == "07_evaluation":
-        ablated = concept == ABLATED and chapter not in VARIANTS
-        given["ablate"] = "live" if ablated else "none"
-    return given | (VARIANTS[chapter][1] if chapter in VARIANTS else {})
+    given |= {name: size for name, size in SIZES.items() if name in known}
+    if chapter == "07_evaluation":
+        given["ablate"] = "live" if concept == ABLATED else "none"
+    return given
 
 
 def recorded_hours(root: Path = ROOT) -> float:
@@ -219,7 +216,8 @@ def _code(chapter: str) -> str:
 
 def _settings(chapter: str, concept: str) -> dict[str, Any]:
     """The chapter's parameters as the record is made with; on which device is in the manifest."""
-    found = vars(check_parameters(given_for(chapter, concept), chapter_of(chapter)))
+    one_of("chapter", chapter, CHAPTERS)
+    found = vars(check_parameters(given_for(chapter, concept), chapter))
     return {name: value for name, value in found.items() if name != "device"}
 
 
