@@ -65,9 +65,9 @@ TABLE_1 = {
     "d_s": Masks("Ours (U-Net on D_s)", 0.952, 0.751, 0.848, "unet_d_s"),
     "d_s_synthetic": Masks("Ours (U-Net on D_s + D'_s)", 0.956, 0.772, 0.860, "unet_d_s_synthetic"),
 }
-# Table 2, stage by stage on CUB. A refined mask lies within its preliminary one, so M cannot hold
-# twice as much of the object as M_pre does; `diagnosis.object_pixels_found` says that the first two
-# rows were counted on other pixels than the rest.
+# Table 2, stage by stage on CUB. A refined mask lies within its preliminary one widened by half a
+# cell, so M can hardly hold twice as much of the object as M_pre does; by
+# `diagnosis.object_pixels_found` the first two rows were probably counted on other pixels.
 TABLE_2 = {
     "m_pre": Masks("Preliminary masks M_pre", 0.835, 0.290, 0.557, "m_pre"),
     "m_crop": Masks("Simple inpainting M_crop", 0.900, 0.307, 0.600, "m_crop"),
