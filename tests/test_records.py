@@ -161,6 +161,8 @@ def test_records_are_made_with_sizes_of_their_own(chapter):
     given = reading.given_for(chapter, "dog")
     settings = reading._settings(chapter, "dog")
     assert set(given) - {"preset", "concept", "ablate"} == set(reading.SIZES) & set(settings)
+    assert given["preset"] == "book" and given["concept"] == "dog"
+    assert ("ablate" in given) == (chapter == "07_evaluation")
     for name in set(reading.SIZES) & set(settings):
         assert settings[name] == reading.SIZES[name] >= PRESETS["book"][name]
 
