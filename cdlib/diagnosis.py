@@ -255,6 +255,17 @@ def describe_gain(gain: Estimate, unit: str, up: str = "above", down: str = "bel
     return f"{text} ({inside})"
 
 
+def apart(one: Estimate, other: Estimate) -> int:
+    """1 if the first of two means is the higher one, -1 if the lower, 0 if this cannot be told.
+
+    For means of different images: the gap's own 95% interval is what either interval adds to it.
+    """
+    gap, (a, b), (c, d) = one.value - other.value, one.ci95, other.ci95
+    below = np.hypot(one.value - a, d - other.value)
+    above = np.hypot(b - one.value, other.value - c)
+    return int(gap > below) - int(-gap > above)
+
+
 def error_kinds(
     mask: ArrayLike,
     region: ArrayLike,
@@ -265,11 +276,12 @@ def error_kinds(
 ) -> dict[str, np.ndarray]:
     """Every wrong pixel of refined masks by what made it wrong; bool (N, H, W) by kind.
 
-    mask: M. region: M_pre at the image's size. changes: |image - clean plate|, (N, H, W), what a
-    perfect removal would change; less than `visible` of it counts as nothing. others: pixels of
-    objects of other names. Missed pixels are those that M_pre has lost, those that look like what
-    is behind them, and those that the removal gave back the object's look. Pixels too many lie on
-    other objects, in shadows and along rims, or where background was painted as another one.
+    mask: M. region: what it was cut within, M_pre widened, at the image's size. changes:
+    |image - clean plate|, (N, H, W), what a perfect removal would change; less than `visible` of it
+    counts as nothing. others: pixels of objects of other names. Missed pixels are those that the
+    region has lost, those that look like what is behind them, and those that the removal gave back
+    the object's look. Pixels too many lie on other objects, in shadows and along rims, or where
+    background was painted as another one.
     """
     mask, region, truth, others = (np.asarray(m, dtype=bool) for m in (mask, region, truth, others))
     visible_there = np.asarray(changes) >= visible
@@ -277,7 +289,7 @@ def error_kinds(
     lost = missed & ~region
     in_region = missed & region
     return {
-        "missed: outside M_pre": lost,
+        "missed: outside the region": lost,
         "missed: camouflaged": in_region & ~visible_there,
         "missed: painted alike": in_region & visible_there,
         "extra: another object": extra & others,

@@ -20,9 +20,10 @@ from cdlib.attention import capture_attention, concept_attention, cross_attentio
 from cdlib.checks import one_of, real_number, whole_number
 from cdlib.inpaint import removal_steps
 from cdlib.inpaint.denoising import check_steps, concept_prompts, denoise
+from cdlib.inpaint.synthesis import latent_size
 from cdlib.masks import Thresholds, difference, preliminary_mask, refine, thresholds, upsample_mask
 from cdlib.metrics import confusion, pooled_scores
-from cdlib.models import image_seeds, latent_factor, token_positions
+from cdlib.models import image_seeds, token_positions
 
 if TYPE_CHECKING:
     from diffusers import StableDiffusionPipeline
@@ -240,7 +241,7 @@ def draw_prompt(
     steps, guidance = check_steps(pipe, steps), real_number("guidance", guidance, 0, above=True)
     y = concept_prompts(pipe, "", prompt, guidance)
     words = prompt_words(pipe, prompt)
-    shape = (pipe.unet.config.in_channels, *_latent_size(pipe, size))
+    shape = (pipe.unet.config.in_channels, *latent_size(pipe, size))
     states = denoise(
         pipe, shape, y, image_seeds(seed, 1), steps=steps, scheduler="DDIMScheduler", batch_size=1
     )
@@ -274,18 +275,6 @@ def prompt_words(pipe: StableDiffusionPipeline, prompt: str) -> list[str]:
     if not found:
         raise ValueError(f"prompt={prompt!r}: give at least one word.")
     return found
-
-
-def _latent_size(
-    pipe: StableDiffusionPipeline, size: tuple[int, int] | None
-) -> tuple[int, int] | list[int]:
-    if size is None:
-        native = pipe.unet.config.sample_size
-        return (native, native) if isinstance(native, int) else native
-    factor = latent_factor(pipe)
-    if len(size) != 2 or any(whole_number("size", side, factor) % factor for side in size):
-        raise ValueError(f"size={size!r}: must be (H, W), multiples of {factor}.")
-    return size[0] // factor, size[1] // factor
 
 
 def _valid_cells(picture: Picture, grid: torch.Size) -> torch.Tensor | None:

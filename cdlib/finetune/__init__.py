@@ -17,7 +17,8 @@ import cdlib.models  # noqa: F401  isort: skip
 from cdlib.finetune.draws import Draws, Examples, draw, encode_examples
 from cdlib.finetune.loop import FinetuneState, finetune
 from cdlib.finetune.objective import NOISES, masked_square, noised, target
-from cdlib.finetune.trainer import PRECISIONS, Losses, Trainer
+from cdlib.finetune.trainer import Losses, Trainer
+from cdlib.precision import PRECISIONS
 
 __all__ = [
     "NOISES",

@@ -13,8 +13,9 @@ import torch
 from cdlib.checks import one_of, real_number, whole_number
 from cdlib.finetune.draws import encode_examples
 from cdlib.finetune.objective import NOISES
-from cdlib.finetune.trainer import PRECISIONS, Losses, Trainer, autocast
+from cdlib.finetune.trainer import Losses, Trainer
 from cdlib.models import check_images, encode_prompts, latent_factor
+from cdlib.precision import PRECISIONS, autocast, choose_precision
 from cdlib.store import tensor_digest
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def finetune(
     normalise: bool = False,
     flip: bool = True,
     lora_rank: int | None = None,
-    precision: str = "bf16",
+    precision: str = "auto",
     accumulate: int = 1,
     gradient_checkpointing: bool = False,
     ema_decay: float = 0.9999,
@@ -84,9 +85,10 @@ def finetune(
     flip: learn from mirror images as often.
     lora_rank: None trains all weights; a number trains adapters of that rank on the attention
         layers, merged when a pipeline is asked for.
-    precision: of the products in U-Net and autoencoder. "bf16" takes half the time of "fp32", on
-        recent CPUs too, and needs no care, having the same range; "fp16" is for GPUs without it,
-        with its loss scaled. Weights, loss and optimiser are float32 in all three.
+    precision: of the products in U-Net and autoencoder. "auto" is "bf16" where the hardware has it,
+        which then takes half the time and needs no care, having the range of "fp32", and that
+        elsewhere; "fp16" is for GPUs without it, with its loss scaled. Weights, loss and optimiser
+        are float32 in all of them.
     gradient_checkpointing: less memory for a third more time.
     ema_decay: of the weights' moving average, whose warm-up starts anew with this run: the paper's
         .9999 with the warm-up of the model it starts from would lag by ten thousand steps.
@@ -113,7 +115,7 @@ def finetune(
         "normalise": bool(normalise),
         "flip": bool(flip),
         "lora_rank": None if lora_rank is None else whole_number("lora_rank", lora_rank, 1),
-        "precision": one_of("precision", precision, PRECISIONS),
+        "precision": choose_precision(precision, pipe.device, PRECISIONS),
         "ema_decay": real_number("ema_decay", ema_decay, 0, 1),
         "seed": whole_number("seed", seed, 0),
     }
@@ -121,7 +123,7 @@ def finetune(
     explodes = real_number("explodes", explodes, 1)
     with autocast(pipe.device, "fp32"):
         prompts = encode_prompts(pipe, [y_b, y_f])
-    with autocast(pipe.device, precision):
+    with autocast(pipe.device, settings["precision"]):
         examples = encode_examples(pipe, images, m_pre, flip)
     if checkpoint is not None:
         checkpoint = Path(checkpoint)

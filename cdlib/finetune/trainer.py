@@ -7,7 +7,6 @@ import math
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -16,12 +15,8 @@ from diffusers import StableDiffusionPipeline
 from cdlib.finetune.draws import Examples, draw
 from cdlib.finetune.nets import plain_weights, trainable_copy
 from cdlib.finetune.objective import masked_square, noised, target
+from cdlib.precision import autocast
 from cdlib.training import Ema, load_checkpoint, save_checkpoint
-
-if TYPE_CHECKING:
-    pass
-
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -221,15 +216,6 @@ def start_accelerator(pipe: StableDiffusionPipeline) -> Accelerator:
             f"{accelerator.device}; load the model there."
         )
     return accelerator
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """Products in `precision`, whatever the caller's own autocast says.
-
-    Without a cache: inside a caller's autocast it would outlive the step, and with it old weights.
-    """
-    dtype = PRECISIONS[precision]
-    return torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
 
 
 def share_of(batch_size: int, processes: int, accumulate: int) -> int:

@@ -50,7 +50,7 @@ def synthesise(
     scale = check_scale("s", 0 if y_f is None and s == 1 else s, y_f)
     states = denoise(
         pipe,
-        (pipe.unet.config.in_channels, *_latent_size(pipe, size)),
+        (pipe.unet.config.in_channels, *latent_size(pipe, size)),
         concept_prompts(pipe, y_b, y_f, scale),
         image_seeds(seed, n),
         steps=check_steps(pipe, steps),
@@ -60,7 +60,7 @@ def synthesise(
     return last_state(states).images
 
 
-def _latent_size(
+def latent_size(
     pipe: StableDiffusionPipeline, size: int | tuple[int, int] | None
 ) -> tuple[int, int]:
     """Latent cells of a height and a width in pixels."""

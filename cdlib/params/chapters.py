@@ -30,6 +30,13 @@ COMMON = (
         otherwise="cuda:N",
     ),
 )
+# In every chapter that fine-tunes, removes objects or trains a U-Net.
+PRECISION = Parameter(
+    "precision",
+    "auto",
+    "of the nets' products: bf16 or fp32; auto takes bf16 where the processor multiplies it",
+    choices=("auto", "bf16", "fp32"),
+)
 DIFFICULTY = Parameter(
     "difficulty", 0.3, "clutter and camouflage of the scenes, 0 (plain) to 1", low=0.0, high=1.0
 )
@@ -190,7 +197,7 @@ SEGMENTER = (
         "n_seeds", 0, "trainings of each U-Net; 0 takes the preset's", 0, 64, preset=True
     ),
 )  # fmt: skip
-CHAIN = (*COMMON, DIFFICULTY, N_IMAGES, N_VAL, *MASKS, *FINETUNING, *REMOVAL)
+CHAIN = (*COMMON, PRECISION, DIFFICULTY, N_IMAGES, N_VAL, *MASKS, *FINETUNING, *REMOVAL)
 
 CHAPTERS: dict[str, tuple[Parameter, ...]] = {
     "00_welcome": COMMON,
@@ -208,7 +215,7 @@ CHAPTERS: dict[str, tuple[Parameter, ...]] = {
     ),
     "02_attention": (*COMMON, DIFFICULTY, N_IMAGES, *MASKS),
     "03_finetuning": (
-        *(*COMMON, DIFFICULTY, *MASKS, *FINETUNING, SCHEDULER, N_SAMPLES),
+        *(*COMMON, PRECISION, DIFFICULTY, *MASKS, *FINETUNING, SCHEDULER, N_SAMPLES),
         Parameter("s_low", -2.0, "the lowest concept guidance s of the sweep", -30.0, 30.0),
         Parameter("s_high", 7.5, "the highest concept guidance s of the sweep", -30.0, 30.0),
     ),

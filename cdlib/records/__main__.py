@@ -2,6 +2,6 @@
 
 import sys
 
-from cdlib.records.making import main
+from cdlib.records.command import main
 
 sys.exit(main())

@@ -6,13 +6,11 @@ what a chapter had already made is in the store, and a fine-tuning goes on from 
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +27,6 @@ from cdlib.records.reading import (
     made_of,
     read_record,
     record_path,
-    recorded_hours,
 )
 from cdlib.world import PAPER_CONCEPTS
 
@@ -55,7 +52,7 @@ def make_records(
     ]
     if absent := [c for c in chapters if not (root / "notebooks" / f"{c}.ipynb").exists()]:
         raise BookError(f"there is no notebooks/{absent[0]}.ipynb to record")
-    missing = [one for one in wanted if _is_due(*one, root)]
+    missing = [one for one in wanted if due(*one, root)]
     bar = tqdm(missing, desc="records", unit="record", dynamic_ncols=True)
     written = []
     for chapter, concept in bar:
@@ -69,7 +66,7 @@ def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
     given = given_for(chapter, concept)
     # Looked at before the run: code that changes while it runs must make the record stale.
     parts = made_of(chapter, concept, root)
-    commit = _commit(root)
+    commit = commit_of(root)
     executed = build / "records" / concept
     executed.mkdir(parents=True, exist_ok=True)
     found = run_chapter(root / "notebooks" / f"{chapter}.ipynb", executed, given, cwd=root)
@@ -88,19 +85,24 @@ def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
         for name, record in sorted(found.items())
         if record["source"] == "live" and not name.startswith(cost)
     }
-    path = record_path(chapter, concept, root)
+    return write_record(record_path(chapter, concept, root), manifest, results)
+
+
+def write_record(path: Path, manifest: dict, results: dict) -> Path:
+    """Write a record whole or not at all; gives the file."""
     text = json.dumps({"manifest": manifest, "results": results}, indent=1, allow_nan=False)
     with written_whole(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def _is_due(chapter: str, concept: str, root: Path) -> bool:
+def due(chapter: str, concept: str, root: Path) -> bool:
+    """Is the record missing or stale?"""
     record = read_record(chapter, concept, root)
     return record is None or bool(record.stale)
 
 
-def _commit(root: Path) -> str:
+def commit_of(root: Path) -> str:
     """The commit that is checked out, with "+changes" if the code is not as committed."""
 
     def git(*words: str) -> str:
@@ -126,30 +128,3 @@ def _hardware() -> str:
     elif torch.backends.mps.is_available():
         accelerator = "mps"
     return f"{platform.machine()}, {cores} cores, {accelerator}"
-
-
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m cdlib.records",
-        description="Measure what the book shows of concepts other than the one it is built for.",
-    )
-    parser.add_argument("--chapter", help=f"one of {', '.join(RECORDED)}; otherwise all")
-    parser.add_argument("--concept", help=f"one of {', '.join(PAPER_CONCEPTS)}; otherwise all")
-    return parser.parse_args(argv)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command: 0 when all records fit, 2 for a wrong argument, 1 for what broke."""
-    asked = parse_arguments(argv)
-    chapters = RECORDED if asked.chapter is None else (asked.chapter,)
-    concepts = PAPER_CONCEPTS if asked.concept is None else (asked.concept,)
-    try:
-        written = make_records(chapters, concepts)
-    except (ValueError, BookError) as error:
-        print(f"\n{error}", file=sys.stderr)
-        return 2 if isinstance(error, ValueError) else 1
-    kept = len(chapters) * len(concepts) - len(written)
-    for path in written:
-        print(path.relative_to(ROOT))
-    print(f"{len(written)} made, {kept} kept; all of them took {recorded_hours():.1f} hours")
-    return 0

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from cdlib.checks import one_of, real_number, whole_number
+from cdlib.checks import real_number, whole_number
 from cdlib.metrics.scores import confusion, scores_from_confusion
+from cdlib.precision import autocast, choose_precision
 from cdlib.segmenter.augment import draw_batch
 from cdlib.segmenter.nets import CELL, Segmenter, check_images, choose_device
 from cdlib.store.keys import tensor_digest
 from cdlib.training import Ema, load_checkpoint, save_checkpoint
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16}
 Stack = torch.Tensor | Sequence[torch.Tensor]  # of one shape, or of several
 
 
@@ -61,7 +61,7 @@ def segmenter_steps(
     val: tuple[Stack, Stack] | None = None,
     size: int | None = None,
     seed: int = 0,
-    precision: str = "bf16",
+    precision: str = "auto",
     every: int = 50,
     checkpoint: str | Path | None = None,
     device: str | torch.device = "auto",
@@ -76,7 +76,8 @@ def segmenter_steps(
     val: images and masks to measure IoU with at every state; it changes nothing in the training.
         Give masks of the same making: a truth looked at while training is no longer one to test on.
     size: pixels of a window's side; None takes whole images, which then have to be of one size.
-    precision: of the convolutions' products, "bf16" or "fp32"; weights and loss are float32.
+    precision: of the convolutions' products, "bf16", "fp32" or "auto", which is "bf16" where the
+        hardware has it; weights and loss are float32.
     every: steps from one state, and checkpoint, to the next; the last step always has both.
     checkpoint: a file for the state of the run. If it exists, the run goes on from there: on the
         same machine to the same weights, bit for bit, that it would have had without a break.
@@ -97,7 +98,7 @@ def segmenter_steps(
         "lr": real_number("lr", lr, 0, above=True),
         "size": _window_size(images, size),
         "seed": whole_number("seed", seed, 0),
-        "precision": one_of("precision", precision, PRECISIONS),
+        "precision": choose_precision(precision, choose_device(device)),
     }
     if batch_size * math.prod(-(-side // CELL) for side in settings["size"]) < 2:
         raise ValueError(
@@ -138,13 +139,10 @@ class _Run:
             part.to(self.device)
             for part in draw_batch(self.images, self.masks, number, **how)
         )  # fmt: skip
-        dtype = PRECISIONS[self.settings["precision"]]
         self.net.train()
         self.optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():  # whatever the caller's is
-            with torch.autocast(
-                self.device.type, dtype, enabled=dtype is not None, cache_enabled=False
-            ):
+            with autocast(self.device, self.settings["precision"]):
                 logits = self.net(x)
             loss = F.binary_cross_entropy_with_logits(logits.float(), y)
             cost = loss.item()

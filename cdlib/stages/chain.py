@@ -100,7 +100,7 @@ class Distillation:
             p=p.p_foreground, steps=p.finetune_steps, batch_size=p.batch_size,
             lr=p.learning_rate, rectangles=p.rectangles, noise=p.noise,
             normalise=p.mean_over == "region", lora_rank=p.lora_rank or None,
-            seed=p.seed, store=self.store,
+            precision=p.precision, seed=p.seed, store=self.store,
         )  # fmt: skip
 
     @cached_property
@@ -148,8 +148,9 @@ class Distillation:
     ) -> torch.Tensor:
         """Any images without what M_pre covers, painted by m or m'."""
         made = removal_artifact(
-            model, images, m_pre, self.y_b, **self.removal, seed=self.p.seed, store=self.store
-        )
+            model, images, m_pre, self.y_b, **self.removal, precision=self.p.precision,
+            seed=self.p.seed, store=self.store,
+        )  # fmt: skip
         return made["removed"]
 
     @property

@@ -15,6 +15,7 @@ from cdlib.checks import one_of, whole_number
 from cdlib.files import written_whole
 from cdlib.finetune import finetune
 from cdlib.inpaint import synthesise
+from cdlib.precision import PRECISIONS, choose_precision
 from cdlib.stages.keys import model_fingerprint, tensor_fingerprint
 from cdlib.store import Artifact, Store
 
@@ -54,6 +55,8 @@ def m_prime_artifact(
     whole_number("steps", steps, 1)
     if chosen := {"checkpoint", "every"} & options.keys():
         raise ValueError(f"{min(chosen)}: is chosen by this stage and cannot be given.")
+    asked = options.get("precision", "auto")
+    options["precision"] = choose_precision(asked, pipe.device, PRECISIONS)
     settings = {"y_f": y_f, "y_b": y_b, "steps": steps, "seed": seed, **options}
     samples = {"n": n_samples, "steps": denoise_steps, "seed": seed, "ema": ema}
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cdlib.checks import one_of
 from cdlib.inpaint import remove
+from cdlib.precision import choose_precision
 from cdlib.stages.keys import model_fingerprint, tensor_fingerprint
 from cdlib.store import Artifact, Store
 
@@ -24,17 +24,18 @@ def removal_artifact(
     steps: int = 50,
     scheduler: str = "DDIMScheduler",
     dilate: int = 0,
-    precision: str = "bf16",
+    precision: str = "auto",
     seed: int = 0,
     store: Store | None = None,
     **options: Any,
 ) -> Artifact:
     """The object painted over, by m or m', see `cdlib.remove`: "removed" (N, 3, H, W) in [0, 1].
 
-    precision: "bf16" has a CPU compute the nets in bfloat16, in half the time; "fp32" as the model
-    is. Other devices always take the model's own. options: what else `remove` takes.
+    precision: of the nets' products on a CPU, see `choose_precision`; other devices always take the
+    model's own. options: what else `remove` takes.
     """
-    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16" and pipe.device.type == "cpu"
+    precision = choose_precision(precision, torch.device("cpu"))
+    half = precision == "bf16" and pipe.device.type == "cpu"
     settings = {"y_b": y_b, "steps": steps, "scheduler": scheduler, "dilate": dilate, **options}
 
     def make() -> dict[str, torch.Tensor]:

@@ -23,6 +23,7 @@ import torch
 
 from cdlib.datasets import Dataset, Example, load_dataset
 from cdlib.masks import upsample_mask
+from cdlib.precision import choose_precision
 from cdlib.segmenter import Segmenter, choose_device, restore, segmenter_steps
 from cdlib.stages.keys import tensor_fingerprint
 from cdlib.store import Artifact, Store
@@ -46,7 +47,7 @@ def segmenter_artifact(
     steps: int = 400,
     batch_size: int = 32,
     lr: float = 2e-3,
-    precision: str = "bf16",
+    precision: str = "auto",
     seed: int = 0,
     device: str | torch.device = "auto",
     store: Store | None = None,
@@ -59,7 +60,7 @@ def segmenter_artifact(
     """
     val = None if val_images is None else (val_images, val_masks)
     settings = {"width": width, "steps": steps, "batch_size": batch_size, "lr": lr}
-    settings |= {"precision": precision, "seed": seed}
+    settings |= {"precision": choose_precision(precision, choose_device(device)), "seed": seed}
 
     def make(scratch: Path) -> dict[str, Any]:
         how = {"val": val, "every": max(1, steps // LOGGED), "device": device}
@@ -149,7 +150,7 @@ def train_sets(
     Seeds are p.seed, p.seed + 1, ... watched: what is measured on the way, by the same names.
     """
     how = {"width": p.width, "steps": p.segmenter_steps, "batch_size": p.segmenter_batch}
-    how |= {"lr": p.segmenter_rate, "device": device, "store": store}
+    how |= {"lr": p.segmenter_rate, "precision": p.precision, "device": device, "store": store}
     seeds = range(p.seed, p.seed + p.n_seeds)
     return {
         name: [segmenter_artifact(*pairs, *watched[name], seed=seed, **how) for seed in seeds]

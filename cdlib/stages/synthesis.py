@@ -18,6 +18,7 @@ from cdlib.checks import one_of, real_number, whole_number
 from cdlib.inpaint import composite, synthesise
 from cdlib.masks import degenerate, preliminary_mask, reason_counts
 from cdlib.models import image_seeds
+from cdlib.precision import choose_precision
 from cdlib.stages.chain import Distillation
 from cdlib.stages.keys import model_fingerprint
 from cdlib.store import Artifact, Store
@@ -40,18 +41,18 @@ def samples_artifact(
     *,
     s: float | None = None,
     steps: int | None = None,
-    precision: str = "bf16",
 ) -> Artifact:
     """What m' draws of a kind, "foreground" or "background": "images" (n, 3, H, W) in [0, 1].
 
     s: guidance by the two concepts, see `synthesise`; by default 1, y_f alone, for foregrounds and
     0, y_b alone, for backgrounds, which take half the time of others. steps: made.p.steps unless
-    given. precision: as in `removal_artifact`. Image i of a kind starts from a noise of its own,
-    the same whatever n, s and steps; no other stage or chapter draws from it.
+    given. made.p.precision: as in `removal_artifact`. Image i of a kind starts from a noise of its
+    own, the same whatever n, s and steps; no other stage or chapter draws from it.
     """
     first = FIRST_SEED[one_of("kind", kind, FIRST_SEED)]
     n, p, pipe = whole_number("n", n, 1, MOST), made.p, made.m_prime
-    half = one_of("precision", precision, ("bf16", "fp32")) == "bf16" and pipe.device.type == "cpu"
+    precision = choose_precision(p.precision, torch.device("cpu"))
+    half = precision == "bf16" and pipe.device.type == "cpu"
     settings = {"n": n, "y_f": made.y_f, "y_b": made.y_b, "s": GUIDANCE[kind] if s is None else s}
     settings |= {"steps": steps or p.steps, "scheduler": p.scheduler}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import torch
@@ -28,8 +28,12 @@ ODDS = (0.0, 1.0)  # of the whole image with y_f
 
 def mask_ablations(made: Distillation) -> Iterator[Variant]:
     """T0, layers, N, rule, colours, outline, fine-tuning's steps and p, on the validation split."""
-    for choice in (_t0, _layers, _noise, _rules, _spaces, _polishes, _steps, _odds):
+    for choice in (_t0, _layers, _noise, _rules):
         yield from choice(made)
+    yield from _of_same_removals(made, "space", SPACES)
+    yield from _of_same_removals(made, "polish", POLISHES)
+    yield from _steps(made)
+    yield from _odds(made)
 
 
 def mask_costs(made: Distillation) -> dict[str, int]:
@@ -74,22 +78,16 @@ def _rules(made: Distillation) -> Iterator[Variant]:
             yield _by_map(made, "rule", rule, made.labels("val").m_hat, rule)
 
 
-def _spaces(made: Distillation) -> Iterator[Variant]:
-    """Of the same removals, which the store has."""
-    yield _as_is(made, "space", made.p.space)
-    for space in SPACES:
-        if space != made.p.space:
-            m_refined = made.but(space=space).labels("val").m_refined
-            yield Variant.of("space", space, {"m_refined": [m_refined]})
-
-
-def _polishes(made: Distillation) -> Iterator[Variant]:
-    """Of the same removals, too."""
-    yield _as_is(made, "polish", made.p.polish)
-    for polish in POLISHES:
-        if polish != made.p.polish:
-            m_refined = made.but(polish=polish).labels("val").m_refined
-            yield Variant.of("polish", polish, {"m_refined": [m_refined]})
+def _of_same_removals(
+    made: Distillation, choice: str, settings: Sequence[str]
+) -> Iterator[Variant]:
+    """How masks are cut from removals that the store has."""
+    in_use = getattr(made.p, choice)
+    yield _as_is(made, choice, in_use)
+    for setting in settings:
+        if setting != in_use:
+            m_refined = made.but(**{choice: setting}).labels("val").m_refined
+            yield Variant.of(choice, setting, {"m_refined": [m_refined]})
 
 
 def _profile(made: Distillation) -> Artifact:

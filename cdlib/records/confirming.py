@@ -1,0 +1,180 @@
+"""Records kept although code has changed, where the change leaves every number what it was.
+
+A record takes hours, and most changes of code are meant to change no number. Then the chapter is
+run twice at the quick preset's sizes: by the code that made the record, taken from its commit, and
+by today's. If all numbers of both are equal to the last digit, the record counts as made by today's
+code, and says by which commit that was confirmed, with how many numbers.
+
+    python -m cdlib.records --confirm
+    python -m cdlib.records --confirm -p precision bf16     # what the record's machine has taken
+
+What such a run cannot tell is never confirmed: another model or judge, or another value of a
+setting that the record was made with.
+"""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cdlib.book import BookError
+from cdlib.checks import one_of
+from cdlib.params import chapter_parameters, preset_numbers
+from cdlib.records.making import commit_of, due, write_record
+from cdlib.records.reading import (
+    RECORDED,
+    ROOT,
+    SIZES,
+    given_for,
+    made_of,
+    read_record,
+    record_path,
+)
+from cdlib.world import PAPER_CONCEPTS
+
+PRESET = "quick"
+COMPARED = ("value", "ci95", "n")  # of a number
+
+
+def confirm_records(
+    chapters: Iterable[str] = RECORDED,
+    concepts: Iterable[str] = PAPER_CONCEPTS,
+    given: Mapping[str, str] | None = None,
+    *,
+    root: Path = ROOT,
+) -> list[Path]:
+    """Confirm what is stale of these records; gives the files that were written.
+
+    given: more parameters for both runs; what a chapter does not have, now or then, is left out.
+
+    Raises ValueError for a chapter or concept that is not recorded, and BookError, with the record
+    as it was, where numbers differ, where this cannot be told, and where either commit is unknown.
+    """
+    wanted = [
+        (one_of("chapter", chapter, RECORDED), one_of("concept", concept, PAPER_CONCEPTS))
+        for concept in concepts
+        for chapter in chapters
+    ]
+    there = [one for one in wanted if record_path(*one, root).exists() and due(*one, root)]
+    return [_confirm(*one, dict(given or {}), root) for one in there]
+
+
+def _confirm(chapter: str, concept: str, given: dict, root: Path) -> Path:
+    record = read_record(chapter, concept, root)
+    then, now = record.manifest["made_of"], made_of(chapter, concept, root)
+    before, today = last_commit(record.manifest), commit_of(root)
+    name = f"the record of {chapter} for {concept!r}"
+    if changed := beyond_confirming(then, now):
+        raise BookError(f"{name}: {', '.join(changed)} changed since; make records")
+    for commit in (before, today):
+        if not commit.isalnum() or commit == "unknown":
+            raise BookError(f"{name}: there is no commit to run, only {commit!r}; commit first")
+    asked = {k: v for k, v in given_for(chapter, concept).items() if k not in SIZES}
+    asked = sizes_of(chapter) | asked | {"preset": PRESET} | given
+    with checked_out(before, root) as old:
+        first = run_in(old, chapter, asked)
+    if first["made_of"] != then:
+        raise BookError(f"{name}: was not made by the code of its commit {before}; make records")
+    second = run_in(root, chapter, asked)
+    numbers, others = _numbers(first["results"]), _numbers(second["results"])
+    if differ := [key for key in numbers | others if numbers.get(key) != others.get(key)]:
+        shown = "\n".join(f"  {k}: {numbers.get(k)} then, {others.get(k)} now" for k in differ[:5])
+        raise BookError(f"{name}: {len(differ)} numbers of {len(numbers)} differ:\n{shown}")
+    note = {
+        "commit": today,
+        "against": before,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "given": asked,
+        "numbers": len(numbers),
+    }
+    confirmed = [*record.manifest.get("confirmed", []), note]
+    manifest = record.manifest | {"made_of": now, "confirmed": confirmed}
+    return write_record(record_path(chapter, concept, root), manifest, record.results)
+
+
+def sizes_of(chapter: str) -> dict[str, object]:
+    """The quick preset's numbers, to be given to both runs: the preset may have changed, too."""
+    known = {parameter.name for parameter in chapter_parameters(chapter) if parameter.preset}
+    return {k: v for k, v in preset_numbers(PRESET, chapter).items() if k in known}
+
+
+def last_commit(manifest: Mapping) -> str:
+    """The commit whose code is known to give a record's numbers: the last that was confirmed."""
+    confirmed = manifest.get("confirmed", [])
+    return confirmed[-1]["commit"] if confirmed else manifest["commit"]
+
+
+def beyond_confirming(then: Mapping, now: Mapping) -> list[str]:
+    """What differs of two `made_of` that no small run can tell: new settings are none of it."""
+    parts = [part for part in ("model", "judge") if then[part] != now[part]]
+    settings = then["settings"].items()
+    return parts + [key for key, value in settings if now["settings"].get(key) != value]
+
+
+@contextmanager
+def checked_out(commit: str, root: Path):
+    """The repository's files as of a commit, in a folder that goes when the block ends."""
+    with TemporaryDirectory(prefix="records-") as folder:
+        packed = Path(folder) / "tree.tar"
+        command = ["git", "archive", "--output", str(packed), commit]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BookError(f"commit {commit} is not to be had: {done.stderr.strip()}")
+        tree = Path(folder) / "tree"
+        with tarfile.open(packed) as files:
+            files.extractall(tree, filter="data")
+        yield tree
+
+
+def run_in(tree: Path, chapter: str, given: Mapping[str, object]) -> dict:
+    """A chapter run by the code of a tree: "results", and what they are "made_of" there."""
+    with TemporaryDirectory(prefix="confirm-") as folder:
+        answer = Path(folder) / "answer.json"
+        program = f"{inspect.getsource(measure)}\nmeasure(*{(chapter, dict(given), str(answer))!r})"
+        paths = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tree,
+            env={**os.environ, "PYTHONPATH": paths},
+            check=False,
+        )
+        if done.returncode or not answer.exists():
+            raise BookError(f"{chapter} could not be run with {dict(given)} by the code in {tree}")
+        return json.loads(answer.read_text(encoding="utf-8"))
+
+
+def measure(chapter: str, given: dict, answer: str) -> None:
+    """Run a chapter of the tree that is the working directory; its source is run there."""
+    import json
+    from pathlib import Path
+
+    from cdlib.book import run_chapter
+    from cdlib.params import chapter_parameters
+    from cdlib.records.reading import made_of
+
+    tree, answer = Path.cwd(), Path(answer)
+    known = {parameter.name for parameter in chapter_parameters(chapter)}
+    given = {name: value for name, value in given.items() if name in known}
+    executed = answer.parent / "executed"
+    executed.mkdir()
+    found = run_chapter(tree / "notebooks" / f"{chapter}.ipynb", executed, given, cwd=tree)
+    parts = made_of(chapter, given["concept"], tree)
+    answer.write_text(json.dumps({"made_of": parts, "results": found}), encoding="utf-8")
+
+
+def _numbers(found: Mapping[str, Mapping]) -> dict[str, list]:
+    """What is compared of a chapter's results: all that it measured, but not what that took."""
+    return {
+        name: [one[key] for key in COMPARED]
+        for name, one in found.items()
+        if one["source"] == "live" and not name.startswith("chapter.")
+    }
