@@ -144,9 +144,7 @@ def test_fine_tuning_that_was_done_is_not_done_again(executed, clueless, monkeyp
     data = load_dataset("pocket", concept, "train", limit=given["n_train"])
     y_f, store = f"a photo of a {concept}", Store(folder)
     steps = {"steps": given["steps"], "t0": max(1, given["steps"] * 4 // 5)}
-    made = stages.m_hat_artifact(
-        pipe, data.images, prompt=y_f, word=concept, **steps, store=store
-    )
+    made = stages.m_hat_artifact(pipe, data.images, prompt=y_f, word=concept, **steps, store=store)
     m_pre = preliminary_mask(made["m_hat"], given.get("rule", "otsu"))
     made = stages.m_prime_artifact(
         pipe, data.images, m_pre, y_f=y_f, p=given.get("p_foreground", 0.5),

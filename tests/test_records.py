@@ -15,6 +15,7 @@ from cdlib import book
 from cdlib.book import BookError
 from cdlib.params import PRESETS
 from cdlib.records import (
+    command,
     glue_records,
     load_record,
     load_records,
@@ -191,9 +192,9 @@ def test_a_changed_checkout_is_told(root, ran):
     git("add", "notebooks")
     git("commit", "-qm", "Begin")
     head = git("rev-parse", "HEAD").strip()
-    assert making._commit(root) == head
+    assert making.commit_of(root) == head
     write_chapter(root / "notebooks", CHAPTER, [("code", "print('other')")])
-    assert making._commit(root) == f"{head}+changes"
+    assert making.commit_of(root) == f"{head}+changes"
 
 
 @pytest.mark.parametrize(
@@ -205,17 +206,17 @@ def test_a_changed_checkout_is_told(root, ran):
     ],
 )
 def test_command_says_what_is_wrong(arguments, says, capsys, ran):
-    assert making.main(arguments) == 2 and not ran
+    assert command.main(arguments) == 2 and not ran
     assert says in capsys.readouterr().err
 
 
 def test_command_counts(root, ran, capsys, monkeypatch):
-    monkeypatch.setattr(making, "ROOT", root)
-    monkeypatch.setattr(making, "RECORDED", (CHAPTER,))
-    monkeypatch.setattr(making, "recorded_hours", lambda: 1.25)
+    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.setattr(command, "RECORDED", (CHAPTER,))
+    monkeypatch.setattr(command, "recorded_hours", lambda: 1.25)
     monkeypatch.setattr(make_records, "__kwdefaults__", {"root": root, "build": None})
-    assert making.main(["--chapter", CHAPTER]) == 0
-    assert making.main(["--concept", "dog"]) == 0
+    assert command.main(["--chapter", CHAPTER]) == 0
+    assert command.main(["--concept", "dog"]) == 0
     told = capsys.readouterr().out
     assert "4 made, 0 kept; all of them took 1.2 hours" in told and "0 made, 1 kept" in told
     assert f"book/records/{CHAPTER}/dog.json" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 
 from cdlib.book import BookError
@@ -38,6 +39,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return asked
 
 
+def _value(word: str) -> object:
+    """A parameter's value as papermill reads it: a number where it looks like one."""
+    try:
+        return json.loads(word)
+    except ValueError:
+        return word
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command: 0 when all records fit, 2 for a wrong argument, 1 for what broke."""
     asked = parse_arguments(argv)
@@ -45,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     concepts = PAPER_CONCEPTS if asked.concept is None else (asked.concept,)
     try:
         if asked.confirm:
-            written = confirm_records(chapters, concepts, dict(asked.p))
+            given = {name: _value(word) for name, word in asked.p}
+            written = confirm_records(chapters, concepts, given)
         else:
             written = make_records(chapters, concepts)
     except (ValueError, BookError) as error:

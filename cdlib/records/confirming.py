@@ -21,8 +21,9 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -48,13 +49,14 @@ COMPARED = ("value", "ci95", "n")  # of a number
 def confirm_records(
     chapters: Iterable[str] = RECORDED,
     concepts: Iterable[str] = PAPER_CONCEPTS,
-    given: Mapping[str, str] | None = None,
+    given: Mapping[str, object] | None = None,
     *,
     root: Path = ROOT,
 ) -> list[Path]:
     """Confirm what is stale of these records; gives the files that were written.
 
-    given: more parameters for both runs; what a chapter does not have, now or then, is left out.
+    given: parameters for both runs, in place of the quick preset's numbers or beside them; what a
+        chapter does not have, now or then, is left out.
 
     Raises ValueError for a chapter or concept that is not recorded, and BookError, with the record
     as it was, where numbers differ, where this cannot be told, and where either commit is unknown.
@@ -65,10 +67,14 @@ def confirm_records(
         for chapter in chapters
     ]
     there = [one for one in wanted if record_path(*one, root).exists() and due(*one, root)]
-    return [_confirm(*one, dict(given or {}), root) for one in there]
+    with ExitStack() as open_trees:  # one for each commit, so that its chapters share a store
+        tree_of = lru_cache(lambda commit: open_trees.enter_context(checked_out(commit, root)))
+        return [_confirm(*one, dict(given or {}), root, tree_of) for one in there]
 
 
-def _confirm(chapter: str, concept: str, given: dict, root: Path) -> Path:
+def _confirm(
+    chapter: str, concept: str, given: dict, root: Path, tree_of: Callable[[str], Path]
+) -> Path:
     record = read_record(chapter, concept, root)
     then, now = record.manifest["made_of"], made_of(chapter, concept, root)
     before, today = last_commit(record.manifest), commit_of(root)
@@ -80,8 +86,7 @@ def _confirm(chapter: str, concept: str, given: dict, root: Path) -> Path:
             raise BookError(f"{name}: there is no commit to run, only {commit!r}; commit first")
     asked = {k: v for k, v in given_for(chapter, concept).items() if k not in SIZES}
     asked = sizes_of(chapter) | asked | {"preset": PRESET} | given
-    with checked_out(before, root) as old:
-        first = run_in(old, chapter, asked)
+    first = run_in(tree_of(before), chapter, asked)
     if first["made_of"] != then:
         raise BookError(f"{name}: was not made by the code of its commit {before}; make records")
     second = run_in(root, chapter, asked)
@@ -121,7 +126,7 @@ def beyond_confirming(then: Mapping, now: Mapping) -> list[str]:
 
 
 @contextmanager
-def checked_out(commit: str, root: Path):
+def checked_out(commit: str, root: Path) -> Iterator[Path]:
     """The repository's files as of a commit, in a folder that goes when the block ends."""
     with TemporaryDirectory(prefix="records-") as folder:
         packed = Path(folder) / "tree.tar"

@@ -136,8 +136,7 @@ def record_rows(records: Mapping[str, Record | None]) -> list[dict[str, str]]:
         told = record.manifest if record else {}
         state = "not recorded: make records"
         if record:
-            stale = f"stale: made with {' and '.join(record.stale)}"
-            state = stale if record.stale else "up to date"
+            state = _state(record)
         rows.append(
             {
                 "concept": concept,
@@ -150,6 +149,15 @@ def record_rows(records: Mapping[str, Record | None]) -> list[dict[str, str]]:
             }
         )
     return rows
+
+
+def _state(record: Record) -> str:
+    """Whether today's code made a record's numbers, or was seen to give the same."""
+    if record.stale:
+        return f"stale: made with {' and '.join(record.stale)}"
+    if confirmed := record.manifest.get("confirmed"):
+        return f"confirmed at {confirmed[-1]['commit'][:10]}"
+    return "up to date"
 
 
 def stale_records(root: Path = ROOT) -> list[str]:
