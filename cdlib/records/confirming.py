@@ -3,7 +3,8 @@
 A record takes hours, and most changes of code are meant to change no number. Then the chapter is
 run twice at the quick preset's sizes: by the code that made the record, taken from its commit, and
 by today's. If all numbers of both are equal to the last digit, the record counts as made by today's
-code, and says by which commit that was confirmed, with how many numbers.
+code, and says by which commit that was confirmed, with how many numbers. One concept's run speaks
+for all records of the chapter that the same code made: the code does not know concepts apart.
 
     python -m cdlib.records --confirm
     python -m cdlib.records --confirm -p precision bf16     # what the record's machine has taken
@@ -32,9 +33,11 @@ from cdlib.checks import one_of
 from cdlib.params import chapter_parameters, preset_numbers
 from cdlib.records.making import commit_of, due, write_record
 from cdlib.records.reading import (
+    ABLATED,
     RECORDED,
     ROOT,
     SIZES,
+    Record,
     given_for,
     made_of,
     read_record,
@@ -43,6 +46,7 @@ from cdlib.records.reading import (
 from cdlib.world import PAPER_CONCEPTS
 
 PRESET = "quick"
+CODE_PARTS = ("stages", "chapter")  # of `made_of`: what a run of both can tell
 COMPARED = ("value", "ci95", "n")  # of a number
 
 
@@ -66,6 +70,8 @@ def confirm_records(
         for concept in concepts
         for chapter in chapters
     ]
+    # first the concept whose run has the ablations, which speaks for more of the code
+    wanted.sort(key=lambda one: one[1] != ABLATED)
     there = [one for one in wanted if record_path(*one, root).exists() and due(*one, root)]
     with ExitStack() as open_trees:  # one for each commit, so that its chapters share a store
         tree_of = lru_cache(lambda commit: open_trees.enter_context(checked_out(commit, root)))
@@ -81,6 +87,8 @@ def _confirm(
     name = f"the record of {chapter} for {concept!r}"
     if changed := beyond_confirming(then, now):
         raise BookError(f"{name}: {', '.join(changed)} changed since; make records")
+    if note := _witness(chapter, then, now, root):
+        return _write(record, note, now, root)
     for commit in (before, today):
         if not commit.isalnum() or commit == "unknown":
             raise BookError(f"{name}: there is no commit to run, only {commit!r}; commit first")
@@ -97,13 +105,32 @@ def _confirm(
     note = {
         "commit": today,
         "against": before,
+        "was": {part: then[part] for part in CODE_PARTS},
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "given": asked,
         "numbers": len(numbers),
     }
+    return _write(record, note, now, root)
+
+
+def _witness(chapter: str, then: Mapping, now: Mapping, root: Path) -> dict | None:
+    """What another concept's record says of the same change of code, if it has been confirmed."""
+    for concept in PAPER_CONCEPTS:
+        other = read_record(chapter, concept, root)
+        notes = other.manifest.get("confirmed", []) if other else []
+        if notes and all(
+            notes[-1]["was"][part] == then[part] and other.manifest["made_of"][part] == now[part]
+            for part in CODE_PARTS
+        ):
+            return notes[-1]
+    return None
+
+
+def _write(record: Record, note: dict, now: dict, root: Path) -> Path:
     confirmed = [*record.manifest.get("confirmed", []), note]
     manifest = record.manifest | {"made_of": now, "confirmed": confirmed}
-    return write_record(record_path(chapter, concept, root), manifest, record.results)
+    path = record_path(record.chapter, record.concept, root)
+    return write_record(path, manifest, record.results)
 
 
 def sizes_of(chapter: str) -> dict[str, object]:
