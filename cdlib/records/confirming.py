@@ -98,6 +98,8 @@ def _confirm(
     if first["made_of"] != then:
         raise BookError(f"{name}: was not made by the code of its commit {before}; make records")
     second = run_in(root, chapter, asked)
+    if second["made_of"] != now:
+        raise BookError(f"{name}: the code has changed while it ran; confirm again")
     numbers, others = _numbers(first["results"]), _numbers(second["results"])
     if differ := [key for key in numbers | others if numbers.get(key) != others.get(key)]:
         shown = "\n".join(f"  {k}: {numbers.get(k)} then, {others.get(k)} now" for k in differ[:5])

@@ -22,10 +22,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PRESET = "book"
 # Measured once and read often: more of everything than a build on a laptop has time for.
 SIZES = {
+    "steps": 50,
     "n_images": 96,
     "n_val": 48,
     "n_train": 160,
     "finetune_steps": 480,
+    "resample": 4,
     "n_synthetic": 128,
     "segmenter_steps": 480,
     "segmenter_batch": 32,
