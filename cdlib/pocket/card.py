@@ -37,8 +37,8 @@ was used. The word "background" is in the vocabulary and in no caption.
 | autoencoder | {vae:,} | {vae_steps:,} | {vae_batch} | {vae_hours:.2f} |
 | U-Net and text encoder | {unet:,} + {text_encoder:,} | {steps:,} | {batch} | {hours:.2f} |
 
-Hardware: {hardware}; torch {torch}; bfloat16 autocast; AdamW, EMA of 0.999; v-prediction. Hours are
-wall-clock on a machine that had other work beside it. Command: `python -m cdlib.pocket.train`.
+Hardware: {hardware}; torch {torch}; products in {precision}; AdamW, EMA of 0.999; v-prediction.
+Hours are wall-clock on a machine that had other work beside it. Command: `python -m cdlib.pocket.train`.
 
 ![Training loss of both stages against the step](loss.png)
 
@@ -111,6 +111,7 @@ def write_card(folder: Path = WEIGHTS) -> None:
         vae_steps=vae["step"], vae_batch=training["vae"]["batch"], vae_hours=vae["seconds"] / 3600,
         steps=denoiser["step"], batch=training["denoiser"]["batch"],
         hours=denoiser["seconds"] / 3600, hardware=training["hardware"], torch=training["torch"],
+        precision=training["precision"],
         date=manifest["date"], gate_hardware=manifest["hardware"], gate_seconds=manifest["seconds"],
         gates=gate_rows(gates["gates"]), repeated=_listed(gates["details"]),
         judge_object=judge["object_accuracy"], judge_colour=judge["colour_accuracy"],

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from ..files import written_whole
+from ..precision import autocast, choose_precision
 from ..store import fingerprint
 from ..training import Ema, read_log, read_settings, save_checkpoint
 from .loop import Progress, drawn_ahead, fit, last
@@ -78,7 +79,7 @@ def train_vae(pool: Pool, folder: Path, *, size=64, steps=3600, batch=16, lr=6e-
 
     def loss_of(x: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         x = to_unit(x).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, cache_enabled=False):
+        with autocast(x.device, choose_precision("auto", x.device)):
             posterior = vae.encode(x).latent_dist
             decoded = vae.decode(posterior.mean + posterior.std * noise).sample.float()
         mean, logvar = posterior.mean.float(), posterior.logvar.float()
@@ -96,7 +97,7 @@ def encode_pool(vae, pool: Pool, device="cpu", batch=256) -> tuple[torch.Tensor,
     means, deviations = [], []
     for start in tqdm(range(0, len(pool.images), batch), desc="latents", mininterval=10):
         x = to_unit(pool.images[start : start + batch].to(device))
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with autocast(x.device, choose_precision("auto", x.device)):
             posterior = vae.encode(x).latent_dist
         means.append(posterior.mean.half().cpu())
         deviations.append(posterior.std.half().cpu())
@@ -151,8 +152,7 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=21_
     """
     torch.manual_seed(seed)
     model = Denoiser(build_tokenizer()).to(device, memory_format=torch.channels_last)
-    kind = torch.device(device).type
-    if kind == "cpu":
+    if torch.device(device).type == "cpu":
         # the fused kernel's backward pass is several times slower than plain products there
         model.unet.set_attn_processor(AttnProcessor())
     if compile:
@@ -175,7 +175,7 @@ def train_denoiser(pool: Pool, latents, scale: float, folder: Path, *, steps=21_
         return z, t, model.token_ids(pool.captions(picks, numbers)), v
 
     def loss_of(z: torch.Tensor, t: torch.Tensor, ids: torch.Tensor, v: torch.Tensor):
-        with torch.autocast(kind, torch.bfloat16, cache_enabled=False):
+        with autocast(z.device, choose_precision("auto", z.device)):
             predicted = model(z.contiguous(memory_format=torch.channels_last), t, ids)
         return F.mse_loss(predicted.float(), v)
 
@@ -230,6 +230,7 @@ def describe_run(args, vae, model: Denoiser, images: int) -> dict:
                        "text_encoder": parameter_count(model.text_encoder)},
         **{stage: _stage(args.folder / f"{stage}.safetensors") for stage in ("vae", "denoiser")},
         "hardware": hardware(args.device),
+        "precision": choose_precision("auto", torch.device(args.device)),
         "torch": torch.__version__.split("+")[0],
     }  # fmt: skip
 
