@@ -38,7 +38,8 @@ was used. The word "background" is in the vocabulary and in no caption.
 | U-Net and text encoder | {unet:,} + {text_encoder:,} | {steps:,} | {batch} | {hours:.2f} |
 
 Hardware: {hardware}; torch {torch}; products in {precision}; AdamW, EMA of 0.999; v-prediction.
-Hours are wall-clock on a machine that had other work beside it. Command: `python -m cdlib.pocket.train`.
+Hours are wall-clock on a machine that had other work beside it. Command:
+`python -m cdlib.pocket.train`.
 
 ![Training loss of both stages against the step](loss.png)
 
