@@ -52,7 +52,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "synthetic_scale": 3.0,
         "background_scale": 2.0,
         "width": 8,
-        "segmenter_steps": 240,
+        "segmenter_steps": 200,
         "segmenter_batch": 16,
         "n_seeds": 2,
         "n_pictures": 12,
