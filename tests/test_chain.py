@@ -8,6 +8,7 @@ import torch
 import cdlib
 from cdlib.masks import dilate_mask, upsample_mask
 from cdlib.outlines import sharpen
+from cdlib.precision import autocast, choose_precision
 from cdlib.stages import Distillation
 from cdlib.store import Store
 
@@ -30,7 +31,7 @@ def test_labels_are_what_the_stages_functions_give(chain):
     )
     torch.testing.assert_close(labels.m_hat, m_hat, atol=1e-6, rtol=0)
     assert torch.equal(labels.m_pre, cdlib.preliminary_mask(labels.m_hat, rule=p.rule))
-    with torch.autocast("cpu", torch.bfloat16):
+    with autocast(chain.pipe.device, choose_precision("auto", chain.pipe.device)):
         removed = cdlib.remove(
             chain.m_prime, images, labels.m_pre, steps=2, dilate=1, resample=p.resample,
             guidance=-1.0, y_f="a photo of a bird",

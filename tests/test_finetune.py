@@ -407,7 +407,7 @@ def test_the_package_offers_the_function_not_the_room():
         ({"rectangles": 0}, "rectangles=0"),
         ({"noise": "rectangles"}, "noise='rectangles'.*Did you mean 'rectangle'"),
         ({"lora_rank": 0}, "lora_rank=0"),
-        ({"precision": "float16"}, "precision='float16': allowed are fp32, bf16, fp16"),
+        ({"precision": "float16"}, "precision='float16': allowed are auto, fp32, bf16, fp16"),
         ({"accumulate": 0}, "accumulate=0"),
         ({"ema_decay": 1.5}, r"ema_decay=1\.5"),
         ({"explodes": 0.5}, r"explodes=0\.5: .* at least 1"),

@@ -39,8 +39,8 @@ def made(store) -> SimpleNamespace:
     names = {"width": "width", "segmenter_steps": "steps", "segmenter_batch": "batch_size"}
     p = {name: RUN[key] for name, key in {**names, "segmenter_rate": "lr", "seed": "seed"}.items()}
     return SimpleNamespace(
-        p=SimpleNamespace(**p, n_seeds=2), store=store, labels=all_of_it.__getitem__,
-        pipe=SimpleNamespace(device=torch.device("cpu")),
+        p=SimpleNamespace(**p, n_seeds=2, precision="auto"), store=store,
+        labels=all_of_it.__getitem__, pipe=SimpleNamespace(device=torch.device("cpu")),
     )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ SETTINGS = {
     "concept": "bird", "seed": 3, "t0": 2, "steps": 3, "n_noise": 1, "rule": "gmm",
     "scheduler": "DDIMScheduler", "removal_steps": 2, "dilate": 0, "removal_scale": 1.0,
     "resample": 1, "space": "lab", "polish": "none", "noise": "whole",
+    "precision": "bf16",
 }  # fmt: skip
 
 
@@ -84,9 +85,11 @@ def test_samples_are_their_own_and_nobody_elses(made):
     how = {"y_f": made.y_f, "steps": made.p.steps}
     elsewhere = synthesise(made.m_prime, 2, seed=made.p.seed, **how)
     assert not torch.allclose(front, elsewhere, atol=0.05)
-    more = stages.samples_artifact(made, 3, precision="fp32")["images"]
+    whole = made.but(precision="fp32")
+    whole.m_prime = made.m_prime
+    more = stages.samples_artifact(whole, 3)["images"]
     seeds = [FIRST_SEED["foreground"] + made.p.seed * 10**6 + k for k in range(2)]
-    exact = stages.samples_artifact(made, 2, precision="fp32")["images"]
+    exact = stages.samples_artifact(whole, 2)["images"]
     assert torch.equal(exact, synthesise(made.m_prime, 2, seed=seeds, **how))
     assert torch.allclose(more[:2], exact, atol=1e-3)  # sums may depend on the batch
     assert (front - exact).abs().mean() < 0.02  # bfloat16 rounds, differently on every machine
@@ -139,12 +142,16 @@ def test_masks_drawn_anew(made, synthetic):
 
 @pytest.mark.parametrize(
     ("how", "says"),
-    [({"n": 0}, "n=0"), ({"n": MOST + 1}, "n="), ({"kind": "sky"}, "kind='sky'"),
-     ({"precision": "int8"}, "precision")],
-)  # fmt: skip
+    [({"n": 0}, "n=0"), ({"n": MOST + 1}, "n="), ({"kind": "sky"}, "kind='sky'")],
+)
 def test_what_does_not_fit_is_refused(made, how, says):
     with pytest.raises(ValueError, match=says):
         stages.samples_artifact(made, **{"n": 2, **how})
+
+
+def test_a_precision_that_there_is_not_is_refused(made):
+    with pytest.raises(ValueError, match="precision='int8'"):
+        stages.samples_artifact(distillation(made.store.root, precision="int8"), 2)
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ PRESETS: dict[str, dict[str, int | float | str]] = {
         "steps": 20,
         "rule": "otsu",
         "n_train": 64,
-        "finetune_steps": 160,
+        "finetune_steps": 120,
         "batch_size": 16,
         "learning_rate": 5e-4,
         "mean_over": "region",
@@ -94,7 +94,7 @@ OF_CHAPTER: dict[str, dict[str, dict[str, int | float | str]]] = {
         "book": {
             "n_images": 24,
             "n_train": 32,
-            "finetune_steps": 80,
+            "finetune_steps": 48,
             "n_val": 12,
             "segmenter_steps": 160,
             "n_seeds": 1,
