@@ -95,6 +95,20 @@ def test_code_of_other_numbers_is_not(root, source, says):
     assert content(root) == before
 
 
+def test_a_run_without_ablations_does_not_speak_for_the_one_with_them(root, monkeypatch):
+    make_records([CHAPTER], ["bird", "dog"], root=root)
+    rewrite(root, NUMBER.format("3 / 4"))
+    asked = []
+    real = confirming.run_in
+    monkeypatch.setattr(
+        confirming, "run_in", lambda *how: asked.append(how[2]["concept"]) or real(*how)
+    )
+    confirm_records([CHAPTER], ["car", "dog"], root=root)
+    assert asked == ["car"] * 2
+    confirm_records([CHAPTER], root=root)
+    assert asked == ["car"] * 2 + ["bird"] * 2 and stale_records(root) == []
+
+
 def test_it_takes_two_commits(root):
     before = content(root)
     write_chapter(root / "notebooks", CHAPTER, [("code", NUMBER.format("3 / 4"))])

@@ -29,9 +29,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from cdlib.book import BookError
-from cdlib.checks import one_of
 from cdlib.params import chapter_parameters, preset_numbers
-from cdlib.records.making import commit_of, due, write_record
+from cdlib.records.making import commit_of, due, named, write_record
 from cdlib.records.reading import (
     ABLATED,
     RECORDED,
@@ -65,11 +64,7 @@ def confirm_records(
     Raises ValueError for a chapter or concept that is not recorded, and BookError, with the record
     as it was, where numbers differ, where this cannot be told, and where either commit is unknown.
     """
-    wanted = [
-        (one_of("chapter", chapter, RECORDED), one_of("concept", concept, PAPER_CONCEPTS))
-        for concept in concepts
-        for chapter in chapters
-    ]
+    wanted = named(chapters, concepts)
     # first the concept whose run has the ablations, which speaks for more of the code
     wanted.sort(key=lambda one: one[1] != ABLATED)
     there = [one for one in wanted if record_path(*one, root).exists() and due(*one, root)]
@@ -87,7 +82,8 @@ def _confirm(
     name = f"the record of {chapter} for {concept!r}"
     if changed := beyond_confirming(then, now):
         raise BookError(f"{name}: {', '.join(changed)} changed since; make records")
-    if note := _witness(chapter, then, now, root):
+    # the run with the ablations speaks for those without, and never the other way round
+    if concept != ABLATED and (note := _witness(chapter, then, now, root)):
         return _write(record, note, now, root)
     for commit in (before, today):
         if not commit.isalnum() or commit == "unknown":

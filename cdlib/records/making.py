@@ -44,13 +44,8 @@ def make_records(
 
     Raises ValueError for a chapter or concept that is not recorded, BookError if a chapter fails.
     """
-    chapters = [one_of("chapter", chapter, RECORDED) for chapter in chapters]
-    wanted = [
-        (chapter, one_of("concept", concept, PAPER_CONCEPTS))
-        for concept in concepts
-        for chapter in chapters
-    ]
-    if absent := [c for c in chapters if not (root / "notebooks" / f"{c}.ipynb").exists()]:
+    wanted = named(chapters, concepts)
+    if absent := [c for c, _ in wanted if not (root / "notebooks" / f"{c}.ipynb").exists()]:
         raise BookError(f"there is no notebooks/{absent[0]}.ipynb to record")
     missing = [one for one in wanted if due(*one, root)]
     bar = tqdm(missing, desc="records", unit="record", dynamic_ncols=True)
@@ -59,6 +54,13 @@ def make_records(
         bar.set_postfix_str(f"{chapter} {concept}")
         written.append(make_record_of(chapter, concept, root, build or root / "_build"))
     return written
+
+
+def named(chapters: Iterable[str], concepts: Iterable[str]) -> list[tuple[str, str]]:
+    """All of these records, (chapter, concept), concept by concept; ValueError for a wrong name."""
+    chapters = [one_of("chapter", chapter, RECORDED) for chapter in chapters]
+    concepts = [one_of("concept", concept, PAPER_CONCEPTS) for concept in concepts]
+    return [(chapter, concept) for concept in concepts for chapter in chapters]
 
 
 def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
