@@ -22,15 +22,15 @@ ROOT = Path(__file__).resolve().parents[2]
 PRESET = "book"
 # Measured once and read often: more of everything than a build on a laptop has time for.
 SIZES = {
-    "steps": 50,
+    "steps": 20,
     "n_images": 96,
     "n_val": 48,
-    "n_train": 160,
-    "finetune_steps": 480,
+    "n_train": 640,
+    "finetune_steps": 240,
     "resample": 4,
-    "n_synthetic": 128,
-    "segmenter_steps": 480,
-    "segmenter_batch": 32,
+    "n_synthetic": 96,
+    "segmenter_steps": 640,
+    "segmenter_batch": 16,
     "n_seeds": 3,
 }
 ABLATED = "bird"  # the concept whose record has the ablations, see `cdlib.stages.ablations`
