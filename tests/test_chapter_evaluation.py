@@ -103,7 +103,8 @@ def test_results_have_the_names_that_others_rely_on(executed):
     given, notebook, _ = executed
     found = gather_results(notebook, "07_evaluation")
     c = given.get("concept", "bird")
-    called = [f"unet_{k}.{c}" for k in ("m_pre", "d_s", "d_s_synthetic", "supervised")]
+    trained = ("m_pre", "d_s", "d_s_synthetic", "coloured", "supervised")
+    called = [f"unet_{k}.{c}" for k in trained]
     called += [f"baseline.{k}.{c}" for k in ("otsu", "grabcut", "daam")]
     for name in (f"{one}.{score}" for one in called for score in ("acc", "iou", "miou", "box_iou")):
         record = found[name]

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 SPOKEN = {"acc": "Acc", "iou": "IoU", "miou": "mIoU"}
 KINDS = {"m_pre": "$M_{pre}$", "m_refined": "$M$", "unet": "U-Net"}  # of masks, in ablations
-MARKS = "osD^vP"
+MARKS = "osD^vPX"
+SEVEN = (*CYCLE, INK)  # as many colours as the figure of all concepts has methods
 
 
 def maths(words: str) -> str:
@@ -93,7 +94,7 @@ def concept_scores(table: Mapping[str, Mapping[str, Sequence]], measure: str = "
     ax = axes[0, 0]
     methods = list(dict.fromkeys(name for scores in table.values() for name in scores))
     for j, name in enumerate(methods):
-        how = {"colour": CYCLE[j % len(CYCLE)], "linestyle": "none", "markersize": 4.5}
+        how = {"colour": SEVEN[j % len(SEVEN)], "linestyle": "none", "markersize": 4.5}
         for k, scores in enumerate(table.values()):
             if name in scores:
                 x = k + 0.12 * (j - (len(methods) - 1) / 2)

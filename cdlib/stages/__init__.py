@@ -29,6 +29,7 @@ from cdlib.stages.keys import model_fingerprint, native_size, tensor_fingerprint
 from cdlib.stages.removal import removal_artifact
 from cdlib.stages.report import glue_estimate
 from cdlib.stages.segmenting import (
+    coloured_nets,
     folder_sets,
     load_trained,
     segmenter_artifact,
@@ -45,6 +46,7 @@ __all__ = [
     "Distillation",
     "Labels",
     "better_cv2",
+    "coloured_nets",
     "concept_index",
     "evaluation_artifact",
     "folder_sets",

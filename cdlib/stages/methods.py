@@ -32,14 +32,15 @@ from cdlib.metrics import (
     per_image_scores,
     scores_from_confusion,
 )
-from cdlib.outlines import sharpen
+from cdlib.outlines import polish_mask, sharpen
 from cdlib.stages.chain import Distillation
 
 if TYPE_CHECKING:
     from cdlib.segmenter import Segmenter
 
 # Names, as in results.json, to words. In the order of what they know: nothing, attention, attention
-# and m', a network that learned from such masks, a network that learned from true ones.
+# and m', colours beside them, a network that learned from such masks, one that learned from true
+# ones. "By colour" is what the paper does not do, see `cdlib.outlines`.
 METHODS = {
     "otsu": "Otsu",
     "grabcut": "GrabCut",
@@ -47,9 +48,12 @@ METHODS = {
     "m_pre": "M_pre",
     "m_crop": "M_crop",
     "m_refined": "M",
+    "m_pre_coloured": "M_pre by colour",
+    "m_coloured": "M by colour",
     "unet_m_pre": "U-Net on M_pre",
     "unet_d_s": "U-Net on D_s",
     "unet_d_s_synthetic": "U-Net on D_s + D'_s",
+    "unet_coloured": "U-Net on D_s + D'_s by colour",
     "unet_supervised": "U-Net on true masks",
 }
 RIVALS = ("otsu", "grabcut", "daam")  # they have something to be tuned, see `tuned_rivals`
@@ -185,6 +189,8 @@ def method_masks(
     found["m_pre"] = [upsample_mask(labels.m_pre, size)]
     found["m_crop"] = [m_crop(images, labels.m_pre, **made.refinement)]
     found["m_refined"] = [labels.m_refined]
+    found["m_pre_coloured"] = [m_pre_coloured(images, labels.m_pre, made.p.dilate, made.p.seed)]
+    found["m_coloured"] = [made.but(polish="grabcut").labels(split).m_refined]
     for name, trained in nets.items():
         found[PREFIX + name] = [net.predict(images) for net in trained]
     return {name: found[name] for name in METHODS if name in found}
@@ -196,6 +202,15 @@ def m_crop(
     """The refined mask with the paper's simple inpainting in place of the model's, (N, H, W)."""
     covered = crop_baseline(images, dilate_mask(m_pre, dilate))
     return sharpen(images, covered, m_pre, dilate=dilate, **refinement)
+
+
+def m_pre_coloured(
+    images: torch.Tensor, m_pre: torch.Tensor, dilate: int = 0, seed: int = 0
+) -> torch.Tensor:
+    """GrabCut from M_pre in the region of a removal, with nothing removed; bool (N, H, W)."""
+    size = tuple(images.shape[2:])
+    region = upsample_mask(dilate_mask(m_pre, dilate), size, "bilinear-any")
+    return polish_mask(images, upsample_mask(m_pre, size), region, seed=seed)
 
 
 # ------------------------------------------------------------------------- what they depend on

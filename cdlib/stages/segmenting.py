@@ -26,6 +26,7 @@ from cdlib.masks import upsample_mask
 from cdlib.precision import choose_precision
 from cdlib.segmenter import Segmenter, choose_device, restore, segmenter_steps
 from cdlib.stages.keys import tensor_fingerprint
+from cdlib.stages.synthesis import synthetic_artifact
 from cdlib.store import Artifact, Store
 
 if TYPE_CHECKING:
@@ -168,6 +169,17 @@ def trained_artifacts(
     chosen = {name: sets[name] for name in names if name in sets}
     how = {"device": made.pipe.device, "store": made.store}
     return train_sets(made.p, chosen, validation_sets(made), **how)
+
+
+def coloured_nets(made: Distillation, n: int) -> list[Segmenter]:
+    """The networks on D_s and D'_s, n images drawn of each kind, with outlines laid by colour.
+
+    Everything else is as for "d_s_synthetic", on which see the head of this module; for outlines by
+    colour, which the paper has not, see `cdlib.outlines.polish_mask`.
+    """
+    coloured = made.but(polish="grabcut")
+    synthetic = synthetic_artifact(coloured, n, **coloured.synthesis)
+    return trained_nets(coloured, synthetic, ("d_s_synthetic",))["d_s_synthetic"]
 
 
 def trained_nets(
