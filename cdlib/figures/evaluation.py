@@ -166,7 +166,7 @@ def reliability(curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
         below.plot(said[seen], weight[seen], linewidth=1.2, **how)
     top.set(ylabel="share that is object", ylim=(-0.02, 1.02), xlim=(-0.02, 1.02))
     below.set(xlabel="probability of object, as predicted", ylabel="pixels", yscale="log")
-    top.legend(loc="upper left")
+    fig.legend(loc="outside lower center", ncols=2)
     return fig
 
 

@@ -29,7 +29,7 @@ SIZES = {
     "finetune_steps": 240,
     "resample": 4,
     "n_synthetic": 96,
-    "segmenter_steps": 640,
+    "segmenter_steps": 480,
     "segmenter_batch": 16,
     "n_seeds": 3,
 }
