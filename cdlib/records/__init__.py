@@ -15,6 +15,7 @@ the numbers that the chapter glued, and a manifest of what made them.
 from .reading import (
     ABLATED,
     RECORDED,
+    SIZES,
     Record,
     glue_records,
     load_record,
@@ -27,6 +28,7 @@ from .reading import (
 __all__ = [
     "ABLATED",
     "RECORDED",
+    "SIZES",
     "Record",
     "glue_records",
     "load_record",
