@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import write_chapter
+from conftest import git, write_chapter
 
 from cdlib import book
 from cdlib.book import BookError
@@ -183,15 +182,10 @@ def test_hours_are_those_of_the_records_that_there_are(root, ran):
 
 
 def test_a_changed_checkout_is_told(root, ran):
-    def git(*words: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-        command = ["git", *identity, *words]
-        return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
-
-    git("init", "-q")
-    git("add", "notebooks")
-    git("commit", "-qm", "Begin")
-    head = git("rev-parse", "HEAD").strip()
+    git(root, "init", "-q")
+    git(root, "add", "notebooks")
+    git(root, "commit", "-qm", "Begin")
+    head = git(root, "rev-parse", "HEAD").strip()
     assert making.commit_of(root) == head
     write_chapter(root / "notebooks", CHAPTER, [("code", "print('other')")])
     assert making.commit_of(root) == f"{head}+changes"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
-from conftest import write_chapter
+from conftest import git, write_chapter
 
 from cdlib.book import BookError
 from cdlib.params import PRESETS
@@ -19,12 +18,6 @@ from cdlib.records.reading import load_records, read_record, record_path
 CHAPTER = "04_removal"
 NUMBER = "cdlib.glue('m_refined.car.iou', {}, unit='fraction', n=p.n_images)"
 SECONDS = "import time; cdlib.glue('chapter.04.waited', time.perf_counter(), unit='s')"
-
-
-def git(root: Path, *words: str) -> str:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
-    command = ["git", *identity, *words]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 def rewrite(root: Path, source: str) -> str:
