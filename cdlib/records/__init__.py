@@ -14,6 +14,7 @@ the numbers that the chapter glued, and a manifest of what made them.
 
 from .reading import (
     ABLATED,
+    ABLATIONS,
     RECORDED,
     SIZES,
     Record,
@@ -27,6 +28,7 @@ from .reading import (
 
 __all__ = [
     "ABLATED",
+    "ABLATIONS",
     "RECORDED",
     "SIZES",
     "Record",

@@ -33,7 +33,17 @@ SIZES = {
     "segmenter_batch": 16,
     "n_seeds": 3,
 }
-ABLATED = "bird"  # the concept whose record has the ablations, see `cdlib.stages.ablations`
+# The ablations of chapter 7 are a record of their own, of one concept and with sizes of their own:
+# every row of them takes removals, and some a fine-tuning, where the tables take a few trainings.
+ABLATIONS, ABLATED = "07_ablations", "bird"
+ABLATION_SIZES = {
+    **SIZES,
+    "steps": 50,
+    "n_train": 160,
+    "finetune_steps": 480,
+    "n_synthetic": 128,
+    "segmenter_batch": 32,
+}
 
 # Chapters that show other concepts than their own, and what their numbers come from. Between them
 # a chapter's modules import every room but figures and results, which change how a number is shown
@@ -48,15 +58,17 @@ MASKS = (
     "cdlib.stages.removal",
 )
 SYNTHETIC = (*MASKS, "cdlib.stages.features", "cdlib.stages.synthesis")
+EVALUATION = (
+    *SYNTHETIC,
+    "cdlib.stages.ablations",
+    "cdlib.stages.methods",
+    "cdlib.stages.segmenting",
+)
 CODE = {
     "04_removal": MASKS,
     "05_synthetic": SYNTHETIC,
-    "07_evaluation": (
-        *SYNTHETIC,
-        "cdlib.stages.ablations",
-        "cdlib.stages.methods",
-        "cdlib.stages.segmenting",
-    ),
+    "07_evaluation": EVALUATION,
+    ABLATIONS: EVALUATION,
 }
 RECORDED = tuple(CODE)
 PARTS = {
@@ -166,7 +178,7 @@ def stale_records(root: Path = ROOT) -> list[str]:
     """A line for every record that speaks of another model or of code that has since changed."""
     lines = []
     for chapter in RECORDED:
-        for concept in PAPER_CONCEPTS:
+        for concept in concepts_of(chapter):
             record = read_record(chapter, concept, root)
             if record and record.stale:
                 made = f"the record of {chapter} for {concept!r} was made with "
@@ -196,24 +208,45 @@ def made_of(chapter: str, concept: str, root: Path = ROOT) -> dict[str, Any]:
         "model": fingerprint(card.WEIGHTS),
         "judge": fingerprint(card.WEIGHTS / "classifier.safetensors"),
         "stages": _code(chapter),
-        "chapter": _chapter_hash(root / "notebooks" / f"{chapter}.ipynb"),
+        "chapter": _chapter_hash(root / "notebooks" / f"{notebook_of(chapter)}.ipynb"),
         "settings": _settings(chapter, concept),
     }
 
 
+def notebook_of(chapter: str) -> str:
+    """The chapter that a record is made by: its own, or for the ablations the seventh."""
+    return "07_evaluation" if chapter == ABLATIONS else chapter
+
+
+def concepts_of(chapter: str) -> tuple[str, ...]:
+    """Which concepts are recorded of a chapter."""
+    return (ABLATED,) if chapter == ABLATIONS else PAPER_CONCEPTS
+
+
 def given_for(chapter: str, concept: str) -> dict[str, int | str]:
     """The parameters that a record is made with; all others are the preset's."""
-    known = {parameter.name for parameter in chapter_parameters(chapter)}
+    known = {parameter.name for parameter in chapter_parameters(notebook_of(chapter))}
+    sizes = ABLATION_SIZES if chapter == ABLATIONS else SIZES
     given = {"preset": PRESET, "concept": concept}
-    given |= {name: size for name, size in SIZES.items() if name in known}
-    if chapter == "07_evaluation":
-        given["ablate"] = "live" if concept == ABLATED else "none"
+    given |= {name: size for name, size in sizes.items() if name in known}
+    if "ablate" in known:
+        given["ablate"] = "live" if chapter == ABLATIONS else "none"
     return given
+
+
+def recorded_of(chapter: str, found: Mapping[str, dict]) -> dict[str, dict]:
+    """What a record keeps of a run's results: all that it measured, but not what that took."""
+    kept = "ablation." if chapter == ABLATIONS else ""
+    return {
+        name: one
+        for name, one in sorted(found.items())
+        if one["source"] == "live" and name.startswith(kept) and not name.startswith("chapter.")
+    }
 
 
 def recorded_hours(root: Path = ROOT) -> float:
     """How long the records that there are took, on the machines that they name."""
-    paths = (record_path(chapter, c, root) for chapter in RECORDED for c in PAPER_CONCEPTS)
+    paths = (record_path(chapter, c, root) for chapter in RECORDED for c in concepts_of(chapter))
     said = (json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists())
     return sum(record["manifest"]["seconds"] for record in said) / 3600
 
@@ -226,8 +259,8 @@ def _code(chapter: str) -> str:
 
 def _settings(chapter: str, concept: str) -> dict[str, Any]:
     """The chapter's parameters as the record is made with; on which device is in the manifest."""
-    one_of("chapter", chapter, CHAPTERS)
-    found = vars(check_parameters(given_for(chapter, concept), chapter))
+    one_of("chapter", notebook_of(chapter), CHAPTERS)
+    found = vars(check_parameters(given_for(chapter, concept), notebook_of(chapter)))
     return {name: value for name, value in found.items() if name != "device"}
 
 
