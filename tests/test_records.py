@@ -25,7 +25,14 @@ from cdlib.records import (
     stale_records,
 )
 from cdlib.records.making import make_records
-from cdlib.records.reading import RECORDED, ROOT, record_path
+from cdlib.records.reading import (
+    ABLATED,
+    ABLATIONS,
+    RECORDED,
+    ROOT,
+    concepts_of,
+    record_path,
+)
 from cdlib.results import FIELDS, make_record
 from cdlib.world import PAPER_CONCEPTS
 
@@ -84,12 +91,12 @@ def test_no_record_is_stale():
 
 @pytest.mark.parametrize("chapter", RECORDED)
 def test_records_are_of_all_concepts_or_of_none(chapter):
-    there = [concept for concept in PAPER_CONCEPTS if record_path(chapter, concept).exists()]
-    assert there in ([], list(PAPER_CONCEPTS))
+    asked = concepts_of(chapter)
+    assert [c for c in PAPER_CONCEPTS if record_path(chapter, c).exists()] in ([], list(asked))
 
 
 def test_there_are_no_records_but_these():
-    known = {record_path(chapter, c) for chapter in RECORDED for c in PAPER_CONCEPTS}
+    known = {record_path(chapter, c) for chapter in RECORDED for c in concepts_of(chapter)}
     found = {path for path in (ROOT / "book" / "records").rglob("*") if path.is_file()}
     assert found <= known
 
@@ -148,32 +155,43 @@ def test_a_failing_chapter_leaves_what_was_recorded(root, ran, monkeypatch):
     assert not record_path(CHAPTER, "dog", root).exists()
 
 
-def test_one_concept_has_its_ablations_made_and_the_others_none():
-    asked = {c: reading.given_for("07_evaluation", c)["ablate"] for c in PAPER_CONCEPTS}
-    assert asked == {c: "live" if c == reading.ABLATED else "none" for c in PAPER_CONCEPTS}
-    # so that a record is stale when it was made with other ablations
-    assert reading._settings("07_evaluation", "dog")["ablate"] == "none"
+def test_ablations_are_a_record_of_one_concept_made_by_the_chapter_that_has_them(root, monkeypatch):
+    found = MEASURED | {"ablation.bird.t0.5.m_pre.iou": make_record(0.5, unit="fraction")}
+    asked = []
+    monkeypatch.setattr(
+        making, "run_chapter", lambda path, _, given, cwd: asked.append((path.stem, given)) or found
+    )
+    monkeypatch.setitem(found, "chapter.07.seconds", make_record(3.0, unit="s"))
+    write_chapter(root / "notebooks", "07_evaluation", [])
+    (path,) = make_records([ABLATIONS], root=root)
+    ((notebook, given),) = asked
+    assert path == record_path(ABLATIONS, ABLATED, root) and notebook == "07_evaluation"
+    assert given["concept"] == ABLATED and given["ablate"] == "live"
+    assert set(json.loads(path.read_text())["results"]) == {"ablation.bird.t0.5.m_pre.iou"}
+    make_records(["07_evaluation"], ["bird", "dog"], root=root)
+    assert [given["ablate"] for _, given in asked] == ["live", "none", "none"]
 
 
 @pytest.mark.parametrize("chapter", RECORDED)
 def test_records_are_made_with_sizes_of_their_own(chapter):
     """More than a build takes; a chapter is given those that it knows, and no others."""
-    given = reading.given_for(chapter, "dog")
-    settings = reading._settings(chapter, "dog")
-    assert set(given) - {"preset", "concept", "ablate"} == set(reading.SIZES) & set(settings)
-    assert given["preset"] == "book" and given["concept"] == "dog"
-    assert ("ablate" in given) == (chapter == "07_evaluation")
-    for name in set(reading.SIZES) & set(settings):
-        assert settings[name] == reading.SIZES[name] >= PRESETS["book"][name]
+    given = reading.given_for(chapter, "bird")
+    settings = reading._settings(chapter, "bird")
+    sizes = reading.ABLATION_SIZES if chapter == ABLATIONS else reading.SIZES
+    assert set(given) - {"preset", "concept", "ablate"} == set(sizes) & set(settings)
+    assert given["preset"] == "book" and given["concept"] == "bird"
+    assert ("ablate" in given) == (chapter in ("07_evaluation", ABLATIONS))
+    for name in set(sizes) & set(settings):
+        assert settings[name] == sizes[name] >= PRESETS["book"][name]
 
 
 def test_a_chapters_records_are_all_made_for_a_concept_before_the_next(monkeypatch, root, ran):
     """What one chapter leaves in the store the next one finds, and a stopped run has whole ones."""
     monkeypatch.setattr(making, "make_record_of", lambda *one: ran.append(one[:2]))
     for chapter in RECORDED:
-        write_chapter(root / "notebooks", chapter, [])
+        write_chapter(root / "notebooks", reading.notebook_of(chapter), [])
     make_records(concepts=["bird", "dog"], root=root)
-    assert ran == [(chapter, concept) for concept in ("bird", "dog") for chapter in RECORDED]
+    assert ran == [(ch, c) for c in ("bird", "dog") for ch in RECORDED if c in concepts_of(ch)]
 
 
 def test_hours_are_those_of_the_records_that_there_are(root, ran):
@@ -197,6 +215,7 @@ def test_a_changed_checkout_is_told(root, ran):
         (["--chapter", "04_remova"], "'04_removal'"),
         (["--concept", "brid"], "'bird'"),
         (["--concept", "cat"], "bird, dog, car, person"),
+        (["--chapter", ABLATIONS, "--concept", "dog"], "recorded of bird alone"),
     ],
 )
 def test_command_says_what_is_wrong(arguments, says, capsys, ran):

@@ -13,16 +13,16 @@ from cdlib.params import PRESETS
 from cdlib.records import command, confirming, reading, record_rows, stale_records
 from cdlib.records.confirming import confirm_records
 from cdlib.records.making import make_records
-from cdlib.records.reading import load_records, read_record, record_path
+from cdlib.records.reading import ABLATIONS, load_records, read_record, record_path
 
 CHAPTER = "04_removal"
 NUMBER = "cdlib.glue('m_refined.car.iou', {}, unit='fraction', n=p.n_images)"
 SECONDS = "import time; cdlib.glue('chapter.04.waited', time.perf_counter(), unit='s')"
 
 
-def rewrite(root: Path, source: str) -> str:
+def rewrite(root: Path, source: str, chapter: str = CHAPTER) -> str:
     """A chapter of other code, committed; gives the commit."""
-    write_chapter(root / "notebooks", CHAPTER, [("code", source), ("code", SECONDS)])
+    write_chapter(root / "notebooks", chapter, [("code", source), ("code", SECONDS)])
     git(root, "add", "notebooks")
     git(root, "commit", "-qm", "Change the chapter")
     return git(root, "rev-parse", "HEAD").strip()
@@ -88,18 +88,21 @@ def test_code_of_other_numbers_is_not(root, source, says):
     assert content(root) == before
 
 
-def test_a_run_without_ablations_does_not_speak_for_the_one_with_them(root, monkeypatch):
-    make_records([CHAPTER], ["bird", "dog"], root=root)
-    rewrite(root, NUMBER.format("3 / 4"))
-    asked = []
-    real = confirming.run_in
-    monkeypatch.setattr(
-        confirming, "run_in", lambda *how: asked.append(how[2]["concept"]) or real(*how)
-    )
-    confirm_records([CHAPTER], ["car", "dog"], root=root)
-    assert asked == ["car"] * 2
-    confirm_records([CHAPTER], root=root)
-    assert asked == ["car"] * 2 + ["bird"] * 2 and stale_records(root) == []
+def test_ablations_are_confirmed_by_their_own_numbers(root):
+    """Whatever else their chapter has come to measure since, also before they had a record."""
+    chapter, row = "07_evaluation", "cdlib.glue('ablation.bird.t0.5.m_pre.iou', {}, n=p.n_images)"
+    first = rewrite(root, row.format("0.25 + 0.5"), chapter)
+    make_records([ABLATIONS], root=root)
+    more = "cdlib.glue('unet_d_s.bird.iou', 0.5, n=p.n_images)"
+    rewrite(root, f"{row.format('3 / 4')}\n{more}", chapter)
+    (path,) = confirm_records([ABLATIONS], root=root)
+    said = json.loads(path.read_text())
+    (note,) = said["manifest"]["confirmed"]
+    assert note["against"] == first and note["numbers"] == 1
+    assert set(said["results"]) == {"ablation.bird.t0.5.m_pre.iou"}
+    rewrite(root, row.format("0.7"), chapter)
+    with pytest.raises(BookError, match="1 numbers of 1 differ"):
+        confirm_records([ABLATIONS], root=root)
 
 
 def test_it_takes_two_commits(root):

@@ -8,7 +8,7 @@ import sys
 
 from cdlib.book import BookError
 from cdlib.records.confirming import confirm_records
-from cdlib.records.making import make_records
+from cdlib.records.making import make_records, named
 from cdlib.records.reading import RECORDED, ROOT, recorded_hours
 from cdlib.world import PAPER_CONCEPTS
 
@@ -64,6 +64,6 @@ def main(argv: list[str] | None = None) -> int:
     for path in written:
         print(path.relative_to(ROOT))
     done = "confirmed" if asked.confirm else "made"
-    kept = len(chapters) * len(concepts) - len(written)
+    kept = len(named(chapters, concepts)) - len(written)
     print(f"{len(written)} {done}, {kept} kept; all of them took {recorded_hours():.1f} hours")
     return 0

@@ -32,15 +32,16 @@ from cdlib.book import BookError
 from cdlib.params import chapter_parameters, preset_numbers
 from cdlib.records.making import commit_of, due, named, write_record
 from cdlib.records.reading import (
-    ABLATED,
     RECORDED,
     ROOT,
     SIZES,
     Record,
     given_for,
     made_of,
+    notebook_of,
     read_record,
     record_path,
+    recorded_of,
 )
 from cdlib.world import PAPER_CONCEPTS
 
@@ -65,8 +66,6 @@ def confirm_records(
     as it was, where numbers differ, where this cannot be told, and where either commit is unknown.
     """
     wanted = named(chapters, concepts)
-    # first the concept whose run has the ablations, which speaks for more of the code
-    wanted.sort(key=lambda one: one[1] != ABLATED)
     there = [one for one in wanted if record_path(*one, root).exists() and due(*one, root)]
     with ExitStack() as open_trees:  # one for each commit, so that its chapters share a store
         tree_of = lru_cache(lambda commit: open_trees.enter_context(checked_out(commit, root)))
@@ -82,21 +81,20 @@ def _confirm(
     name = f"the record of {chapter} for {concept!r}"
     if changed := beyond_confirming(then, now):
         raise BookError(f"{name}: {', '.join(changed)} changed since; make records")
-    # the run with the ablations speaks for those without, and never the other way round
-    if concept != ABLATED and (note := _witness(chapter, then, now, root)):
+    if note := _witness(chapter, then, now, root):
         return _write(record, note, now, root)
     for commit in (before, today):
         if not commit.isalnum() or commit == "unknown":
             raise BookError(f"{name}: there is no commit to run, only {commit!r}; commit first")
     asked = {k: v for k, v in given_for(chapter, concept).items() if k not in SIZES}
-    asked = sizes_of(chapter) | asked | {"preset": PRESET} | given
+    asked = sizes_of(notebook_of(chapter)) | asked | {"preset": PRESET} | given
     first = run_in(tree_of(before), chapter, asked)
     if first["made_of"] != then:
         raise BookError(f"{name}: was not made by the code of its commit {before}; make records")
     second = run_in(root, chapter, asked)
     if second["made_of"] != now:
         raise BookError(f"{name}: the code has changed while it ran; confirm again")
-    numbers, others = _numbers(first["results"]), _numbers(second["results"])
+    numbers, others = (_numbers(chapter, one["results"]) for one in (first, second))
     if differ := [key for key in numbers | others if numbers.get(key) != others.get(key)]:
         shown = "\n".join(f"  {k}: {numbers.get(k)} then, {others.get(k)} now" for k in differ[:5])
         raise BookError(f"{name}: {len(differ)} numbers of {len(numbers)} differ:\n{shown}")
@@ -169,7 +167,8 @@ def run_in(tree: Path, chapter: str, given: Mapping[str, object]) -> dict:
     """A chapter run by the code of a tree: "results", and what they are "made_of" there."""
     with TemporaryDirectory(prefix="confirm-") as folder:
         answer = Path(folder) / "answer.json"
-        program = f"{inspect.getsource(measure)}\nmeasure(*{(chapter, dict(given), str(answer))!r})"
+        asked = (chapter, notebook_of(chapter), dict(given), str(answer))
+        program = f"{inspect.getsource(measure)}\nmeasure(*{asked!r})"
         paths = os.pathsep.join([str(tree), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         done = subprocess.run(
             [sys.executable, "-c", program],
@@ -182,29 +181,29 @@ def run_in(tree: Path, chapter: str, given: Mapping[str, object]) -> dict:
         return json.loads(answer.read_text(encoding="utf-8"))
 
 
-def measure(chapter: str, given: dict, answer: str) -> None:
-    """Run a chapter of the tree that is the working directory; its source is run there."""
+def measure(chapter: str, notebook: str, given: dict, answer: str) -> None:
+    """Run a chapter of the tree that is the working directory; its source is run there.
+
+    Where that tree does not know the record by its name it is the notebook's own.
+    """
     import json
     from pathlib import Path
 
     from cdlib.book import run_chapter
     from cdlib.params import chapter_parameters
-    from cdlib.records.reading import made_of
+    from cdlib.records.reading import RECORDED, made_of
 
     tree, answer = Path.cwd(), Path(answer)
-    known = {parameter.name for parameter in chapter_parameters(chapter)}
+    known = {parameter.name for parameter in chapter_parameters(notebook)}
     given = {name: value for name, value in given.items() if name in known}
     executed = answer.parent / "executed"
     executed.mkdir()
-    found = run_chapter(tree / "notebooks" / f"{chapter}.ipynb", executed, given, cwd=tree)
-    parts = made_of(chapter, given["concept"], tree)
+    found = run_chapter(tree / "notebooks" / f"{notebook}.ipynb", executed, given, cwd=tree)
+    parts = made_of(chapter if chapter in RECORDED else notebook, given["concept"], tree)
     answer.write_text(json.dumps({"made_of": parts, "results": found}), encoding="utf-8")
 
 
-def _numbers(found: Mapping[str, Mapping]) -> dict[str, list]:
-    """What is compared of a chapter's results: all that it measured, but not what that took."""
-    return {
-        name: [one[key] for key in COMPARED]
-        for name, one in found.items()
-        if one["source"] == "live" and not name.startswith("chapter.")
-    }
+def _numbers(chapter: str, found: Mapping[str, dict]) -> dict[str, list]:
+    """What is compared of a run's results: all that a record keeps of them."""
+    kept = recorded_of(chapter, found).items()
+    return {name: [one[key] for key in COMPARED] for name, one in kept}

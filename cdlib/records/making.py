@@ -23,10 +23,13 @@ from cdlib.files import written_whole
 from cdlib.records.reading import (
     RECORDED,
     ROOT,
+    concepts_of,
     given_for,
     made_of,
+    notebook_of,
     read_record,
     record_path,
+    recorded_of,
 )
 from cdlib.world import PAPER_CONCEPTS
 
@@ -45,7 +48,8 @@ def make_records(
     Raises ValueError for a chapter or concept that is not recorded, BookError if a chapter fails.
     """
     wanted = named(chapters, concepts)
-    if absent := [c for c, _ in wanted if not (root / "notebooks" / f"{c}.ipynb").exists()]:
+    needed = dict.fromkeys(notebook_of(chapter) for chapter, _ in wanted)
+    if absent := [name for name in needed if not (root / "notebooks" / f"{name}.ipynb").exists()]:
         raise BookError(f"there is no notebooks/{absent[0]}.ipynb to record")
     missing = [one for one in wanted if due(*one, root)]
     bar = tqdm(missing, desc="records", unit="record", dynamic_ncols=True)
@@ -57,10 +61,18 @@ def make_records(
 
 
 def named(chapters: Iterable[str], concepts: Iterable[str]) -> list[tuple[str, str]]:
-    """All of these records, (chapter, concept), concept by concept; ValueError for a wrong name."""
+    """All of these records, (chapter, concept), concept by concept.
+
+    Raises ValueError for a wrong name, and where a chapter is not recorded of any of the concepts.
+    """
     chapters = [one_of("chapter", chapter, RECORDED) for chapter in chapters]
     concepts = [one_of("concept", concept, PAPER_CONCEPTS) for concept in concepts]
-    return [(chapter, concept) for concept in concepts for chapter in chapters]
+    pairs = [(chapter, concept) for concept in concepts for chapter in chapters]
+    found = [(chapter, concept) for chapter, concept in pairs if concept in concepts_of(chapter)]
+    if pairs and not found:
+        allowed = ", ".join(concepts_of(chapters[0]))
+        raise ValueError(f"concept={concepts[0]!r}: {chapters[0]} is recorded of {allowed} alone.")
+    return found
 
 
 def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
@@ -71,23 +83,18 @@ def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
     commit = commit_of(root)
     executed = build / "records" / concept
     executed.mkdir(parents=True, exist_ok=True)
-    found = run_chapter(root / "notebooks" / f"{chapter}.ipynb", executed, given, cwd=root)
-    cost = f"chapter.{chapter[:2]}."
+    notebook = root / "notebooks" / f"{notebook_of(chapter)}.ipynb"
+    found = run_chapter(notebook, executed, given, cwd=root)
     manifest = {
         "command": f"python -m cdlib.records --chapter {chapter} --concept {concept}",
         "commit": commit,
         "hardware": _hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "seconds": found[f"{cost}seconds"]["value"],
+        "seconds": found[f"chapter.{chapter[:2]}.seconds"]["value"],
         "libraries": {name: version(name) for name in LIBRARIES},
         "made_of": parts,
     }
-    results = {
-        name: record
-        for name, record in sorted(found.items())
-        if record["source"] == "live" and not name.startswith(cost)
-    }
-    return write_record(record_path(chapter, concept, root), manifest, results)
+    return write_record(record_path(chapter, concept, root), manifest, recorded_of(chapter, found))
 
 
 def write_record(path: Path, manifest: dict, results: dict) -> Path:
