@@ -15,7 +15,7 @@ Beyond what the evaluation itself needs, all of them together take
 - one pass for attention by layer and timestep, one with four times the noise draws, and a removal
   of the validation images for each of 14 or so rows;
 
-which is 15 to 25 minutes on two cores with the sizes of the records. Each part is in the store
+which is 15 to 25 minutes on two cores with the sizes of their record. Each part is in the store
 once made, so a run that was stopped goes on.
 """
 
