@@ -11,7 +11,6 @@ import torch
 
 from cdlib.figures import evaluation as draw
 from cdlib.metrics import Estimate
-from cdlib.params import check_parameters
 from cdlib.stages import Distillation, ablations, synthetic_artifact, trained_nets
 from cdlib.stages.ablations import masks as of_masks
 from cdlib.stages.ablations import nets as of_nets
@@ -27,10 +26,7 @@ FEW = {
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Distillation:
-    p = check_parameters({**FEW, "device": "cpu"}, chapter="07_evaluation")
-    made = Distillation(p, store=Store(tmp_path_factory.mktemp("store")))
-    made.pipe = tiny.pocket_shaped()
-    return made
+    return tiny.distillation(FEW, tmp_path_factory.mktemp("store"))
 
 
 @pytest.fixture(scope="module")

@@ -8,24 +8,19 @@ import torch
 
 from cdlib.masks import dilate_mask, upsample_mask
 from cdlib.outlines import polish_mask
-from cdlib.params import check_parameters
 from cdlib.segmenter import train_segmenter
 from cdlib.stages import Distillation, coloured_nets, methods, synthetic_artifact
-from cdlib.store import Store
 
 FEW = {
     "preset": "quick", "n_train": 3, "n_val": 4, "n_images": 2, "steps": 4, "finetune_steps": 2,
     "batch_size": 2, "n_synthetic": 3, "segmenter_steps": 2, "segmenter_batch": 2, "n_seeds": 2,
-    "width": 2, "least_area": 0.0, "most_area": 1.0, "device": "cpu",
+    "width": 2, "least_area": 0.0, "most_area": 1.0,
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Distillation:
-    p = check_parameters(FEW, chapter="07_evaluation")
-    made = Distillation(p, store=Store(tmp_path_factory.mktemp("store")))
-    made.pipe = tiny.pocket_shaped()
-    return made
+    return tiny.distillation(FEW, tmp_path_factory.mktemp("store"))
 
 
 def test_masks_by_colour_are_those_as_cut_with_another_outline(made):

@@ -156,12 +156,12 @@ def test_a_failing_chapter_leaves_what_was_recorded(root, ran, monkeypatch):
 
 
 def test_ablations_are_a_record_of_one_concept_made_by_the_chapter_that_has_them(root, monkeypatch):
-    found = MEASURED | {"ablation.bird.t0.5.m_pre.iou": make_record(0.5, unit="fraction")}
+    row, seconds = make_record(0.5, unit="fraction"), make_record(3.0, unit="s")
+    found = MEASURED | {"ablation.bird.t0.5.m_pre.iou": row, "chapter.07.seconds": seconds}
     asked = []
     monkeypatch.setattr(
         making, "run_chapter", lambda path, _, given, cwd: asked.append((path.stem, given)) or found
     )
-    monkeypatch.setitem(found, "chapter.07.seconds", make_record(3.0, unit="s"))
     write_chapter(root / "notebooks", "07_evaluation", [])
     (path,) = make_records([ABLATIONS], root=root)
     ((notebook, given),) = asked

@@ -2,17 +2,22 @@
 
 `pocket_shaped()` looks like the shipped model: its own short vocabulary, attention on some blocks.
 `sd_shaped()` looks like Stable Diffusion 1.x: four levels, 16 cross-attention layers of 8 heads,
-77 tokens.
+77 tokens. `distillation()` has the first in a chapter's stages.
 """
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from tokenizers import models, trainers
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from cdlib.params import check_parameters
+from cdlib.stages import Distillation
+from cdlib.store import Store
 
 SENTENCES = [
     "a photo of a bird on the grass",
@@ -77,6 +82,14 @@ def sd_shaped(prediction_type: str = "epsilon", seed: int = 0) -> StableDiffusio
     )
     vae = _autoencoder((8, 8, 16, 16))
     return _pipeline(unet, vae, length=77, width=32, prediction_type=prediction_type)
+
+
+def distillation(given: dict, root: Path) -> Distillation:
+    """Chapter 7's on a CPU, with these parameters, an untrained model and a store at root."""
+    p = check_parameters({**given, "device": "cpu"}, chapter="07_evaluation")
+    made = Distillation(p, store=Store(root))
+    made.pipe = pocket_shaped()
+    return made
 
 
 def _autoencoder(widths: tuple[int, ...]) -> AutoencoderKL:

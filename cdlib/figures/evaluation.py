@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SPOKEN = {"acc": "Acc", "iou": "IoU", "miou": "mIoU"}
 KINDS = {"m_pre": "$M_{pre}$", "m_refined": "$M$", "unet": "U-Net"}  # of masks, in ablations
-MARKS = "osD^vPX"
+MARKS = "osD^vP"
 SEVEN = (*CYCLE, INK)  # as many colours as the figure of all concepts has methods
 
 
