@@ -38,7 +38,7 @@ def test_masks_by_colour_are_those_as_cut_with_another_outline(made):
 
 
 def test_networks_by_colour_learn_from_masks_by_colour(made):
-    nets = coloured_nets(made, made.p.n_synthetic)
+    nets = coloured_nets(made)
     coloured = made.but(polish="grabcut")
     labels = coloured.labels("train")
     drawn = synthetic_artifact(coloured, made.p.n_synthetic, **made.synthesis)
@@ -50,6 +50,7 @@ def test_networks_by_colour_learn_from_masks_by_colour(made):
     for k, net in enumerate(nets):
         plain = train_segmenter(
             images, torch.cat(masks), width=2, steps=2, batch_size=2, lr=made.p.segmenter_rate,
-            seed=made.p.seed + k, precision=made.p.precision, device="cpu",
+            average=made.p.segmenter_average, seed=made.p.seed + k, precision=made.p.precision,
+            device="cpu",
         )  # fmt: skip
         assert torch.equal(net.predict(images), plain.predict(images))

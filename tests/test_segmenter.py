@@ -149,10 +149,9 @@ def test_every_image_comes_once_a_round():
 def test_loss_and_step_are_those_written_out():
     """The first step by hand: the masks' mean as odds to start from, mean BCE, Adam."""
     images, masks = pairs()
-    (state,) = segmenter_steps(images, masks, steps=1, lr=1e-2, precision="fp32", seed=5, **SMALL)
-    torch.manual_seed(5)
-    net = Segmenter(2).train()
-    nn.init.constant_(net.unet.final_conv.bias, masks.float().mean().logit().item())
+    how = {"lr": 1e-2, "average": 0, "precision": "fp32", "seed": 5, **SMALL}
+    (state,) = segmenter_steps(images, masks, steps=1, **how)
+    net = at_the_start(5, masks).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     x, y = draw_batch(images, masks, 0, batch_size=4, size=(32, 32), seed=5)
     said = net(x).sigmoid()
@@ -163,6 +162,35 @@ def test_loss_and_step_are_those_written_out():
     mine = state.segmenter().state_dict()
     for name, weight in net.state_dict().items():
         torch.testing.assert_close(mine[name], weight, rtol=1e-3, atol=5e-4)  # of steps of 1e-2
+
+
+def at_the_start(seed: int, masks: torch.Tensor) -> Segmenter:
+    torch.manual_seed(seed)
+    net = Segmenter(SMALL["width"])
+    nn.init.constant_(net.unet.final_conv.bias, masks.float().mean().logit().item())
+    return net
+
+
+@pytest.mark.parametrize("average", [0.6, 1.0])
+def test_weights_are_averaged_as_written_out(average):
+    """A decayed mean of what each step left, of the normalisation's statistics too."""
+    images, masks = pairs()
+    how = {"steps": 9, "every": 1, "lr": 1e-2, "precision": "fp32", "seed": 5, **SMALL}
+    mean = {k: v.double() for k, v in at_the_start(5, masks).state_dict().items()}
+    run = zip(
+        segmenter_steps(images, masks, average=0, **how),
+        segmenter_steps(images, masks, average=average, **how),
+        strict=True,
+    )
+    for n, (last, averaged) in enumerate(run, 1):
+        decay = min(average, (1 + n) / (10 + n))
+        for name, value in last.segmenter().state_dict().items():
+            mean[name] += (1 - decay) * (value.double() - mean[name])
+        assert averaged.loss == last.loss  # what is learned from is no mean
+    state = averaged.segmenter().state_dict()
+    for name in (name for name, value in state.items() if value.is_floating_point()):
+        torch.testing.assert_close(state[name].double(), mean[name], rtol=1e-4, atol=1e-6)
+    assert not same_weights(last.segmenter(), averaged.segmenter())
 
 
 def test_four_images_are_learned_by_heart():
@@ -254,6 +282,8 @@ def test_images_of_several_sizes_are_learned_in_windows():
         ({"precision": "bf61"}, "precision.*bf16"),
         ({"device": "gpu"}, "device"),
         ({"batch_size": 1, "size": 16}, "batch_size"),
+        ({"average": 1.01}, "average.*1.01"),
+        ({"average": -0.1}, "average"),
         ({"images": torch.zeros(6, 32, 32)}, "images"),
         ({"images": torch.full((6, 3, 32, 32), 2.0)}, "images.*2"),
         ({"images": torch.zeros(6, 3, 32, 32, dtype=torch.uint8)}, "images.*uint8"),

@@ -15,7 +15,7 @@ from cdlib.segmenter import segmenter_steps, train_segmenter
 from cdlib.stages import Labels, segmenting
 from cdlib.store import Store
 
-RUN = {"width": 2, "steps": 8, "batch_size": 4, "lr": 1e-2, "seed": 3}
+RUN = {"width": 2, "steps": 8, "batch_size": 4, "lr": 1e-2, "average": 0.5, "seed": 3}
 STEP = "cdlib.segmenter.training._Run.step"
 
 
@@ -37,7 +37,8 @@ def made(store) -> SimpleNamespace:
     """What a Distillation says to the stages that train on its labels."""
     all_of_it = {"train": labels("train", 6), "val": labels("val", 3)}
     names = {"width": "width", "segmenter_steps": "steps", "segmenter_batch": "batch_size"}
-    p = {name: RUN[key] for name, key in {**names, "segmenter_rate": "lr", "seed": "seed"}.items()}
+    names |= {"segmenter_rate": "lr", "segmenter_average": "average", "seed": "seed"}
+    p = {name: RUN[key] for name, key in names.items()}
     return SimpleNamespace(
         p=SimpleNamespace(**p, n_seeds=2, precision="auto"), store=store,
         labels=all_of_it.__getitem__, pipe=SimpleNamespace(device=torch.device("cpu")),

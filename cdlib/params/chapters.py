@@ -194,6 +194,10 @@ SEGMENTER = (
     ),
     Parameter("segmenter_rate", 2e-3, "Adam's learning rate", 1e-7, 1.0),
     Parameter(
+        "segmenter_average", 0.99,
+        "decay of its weights' running mean; 0 takes the last weights (paper)", 0.0, 1.0,
+    ),
+    Parameter(
         "n_seeds", 0, "trainings of each U-Net; 0 takes the preset's", 0, 64, preset=True
     ),
 )  # fmt: skip

@@ -29,7 +29,7 @@ SIZES = {
     "finetune_steps": 240,
     "resample": 4,
     "n_synthetic": 96,
-    "segmenter_steps": 480,
+    "segmenter_steps": 1440,
     "segmenter_batch": 16,
     "n_seeds": 3,
 }
@@ -47,6 +47,7 @@ ABLATION_SIZES = {
     "n_synthetic": 128,
     "segmenter_steps": 480,
     "segmenter_batch": 32,
+    "segmenter_average": 0,
     "n_seeds": 3,
 }
 
@@ -102,9 +103,9 @@ class Record:
 
 
 def load_records(
-    chapter: str, *, live: str, model: str = "pocket", root: Path = ROOT
+    chapter: str, *, live: str | None = None, model: str = "pocket", root: Path = ROOT
 ) -> dict[str, Record | None]:
-    """The records of the paper's concepts but `live`, the one that this run measures itself.
+    """The records of the paper's concepts, without `live`, one that this run measures itself.
 
     None stands for a concept without a record. Records are of the pocket model: with any other,
     `model` as in the chapter's parameters, there are none.

@@ -48,6 +48,7 @@ def segmenter_artifact(
     steps: int = 400,
     batch_size: int = 32,
     lr: float = 2e-3,
+    average: float = 0.99,
     precision: str = "auto",
     seed: int = 0,
     device: str | torch.device = "auto",
@@ -62,6 +63,7 @@ def segmenter_artifact(
     val = None if val_images is None else (val_images, val_masks)
     settings = {"width": width, "steps": steps, "batch_size": batch_size, "lr": lr}
     settings |= {"precision": choose_precision(precision, choose_device(device)), "seed": seed}
+    settings["average"] = average
 
     def make(scratch: Path) -> dict[str, Any]:
         how = {"val": val, "every": max(1, steps // LOGGED), "device": device}
@@ -151,7 +153,8 @@ def train_sets(
     Seeds are p.seed, p.seed + 1, ... watched: what is measured on the way, by the same names.
     """
     how = {"width": p.width, "steps": p.segmenter_steps, "batch_size": p.segmenter_batch}
-    how |= {"lr": p.segmenter_rate, "precision": p.precision, "device": device, "store": store}
+    how |= {"lr": p.segmenter_rate, "average": p.segmenter_average, "precision": p.precision}
+    how |= {"device": device, "store": store}
     seeds = range(p.seed, p.seed + p.n_seeds)
     return {
         name: [segmenter_artifact(*pairs, *watched[name], seed=seed, **how) for seed in seeds]
@@ -171,14 +174,14 @@ def trained_artifacts(
     return train_sets(made.p, chosen, validation_sets(made), **how)
 
 
-def coloured_nets(made: Distillation, n: int) -> list[Segmenter]:
-    """The networks on D_s and D'_s, n images drawn of each kind, with outlines laid by colour.
+def coloured_nets(made: Distillation) -> list[Segmenter]:
+    """The networks on D_s and D'_s, p.n_synthetic images of each kind, outlines laid by colour.
 
     Everything else is as for "d_s_synthetic", on which see the head of this module; for outlines by
     colour, which the paper has not, see `cdlib.outlines.polish_mask`.
     """
     coloured = made.but(polish="grabcut")
-    synthetic = synthetic_artifact(coloured, n, **coloured.synthesis)
+    synthetic = synthetic_artifact(coloured, made.p.n_synthetic, **coloured.synthesis)
     return trained_nets(coloured, synthetic, ("d_s_synthetic",))["d_s_synthetic"]
 
 

@@ -69,7 +69,8 @@ def train_on(
     artifact = segmenter_artifact(
         images, masks, val.data.images, val.m_refined.float(), width=width or p.width,
         steps=p.segmenter_steps, batch_size=p.segmenter_batch, lr=p.segmenter_rate,
-        precision=p.precision, seed=p.seed, store=made.store, device=made.pipe.device,
+        average=p.segmenter_average, precision=p.precision, seed=p.seed, store=made.store,
+        device=made.pipe.device,
     )  # fmt: skip
     return load_trained(artifact).to(made.pipe.device)
 
