@@ -40,6 +40,14 @@ def test_there_is_a_curve_for_every_training_and_one_name_for_every_set():
     fig.canvas.draw()
 
 
+def test_curves_of_agreement_are_told_apart_by_their_names():
+    logs = {w: pd.DataFrame({"step": [1, 2], "val_iou": [0.4, v]}) for w, v in (("a", 0.5), ("b", 1))}
+    (ax,) = draw.agreement_curves(logs).axes
+    assert [line.get_ydata().tolist() for line in ax.lines] == [[0.4, 0.5], [0.4, 1]]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert len({line.get_color() for line in ax.lines}) == 2
+
+
 # -------------------------------------------------------------------------------- the chapter
 
 
@@ -68,7 +76,7 @@ def executed(request, clueless, tmp_path_factory) -> Run:
 
 
 class TestChapter(ChapterHolds):
-    name, figures = "06_segmenter", 5
+    name, figures = "06_segmenter", 6
 
 
 def test_what_needs_the_model_is_measured_or_said_not_to_be(executed):

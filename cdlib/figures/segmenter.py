@@ -83,6 +83,18 @@ def training_curves(logs: Mapping[str, Sequence[pd.DataFrame]], names: Mapping[s
     return fig
 
 
+def agreement_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
+    """IoU with validation labels against the step, a line for each log; name in words to a log."""
+    fig, axes = panels(1, 1, aspect=1.8)
+    ax = axes[0, 0]
+    for k, (name, log) in enumerate(logs.items()):
+        ax.plot(log.step, log.val_iou, color=CYCLE[k], marker="o", markersize=3, label=name)
+    ax.set_ylabel("IoU with validation labels")
+    ax.legend(loc="lower right")
+    _steps(ax)
+    return fig
+
+
 def _steps(ax: Axes) -> None:
     ax.set_xlabel("step of training")
     ax.set_xlim(left=0)
