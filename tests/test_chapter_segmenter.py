@@ -44,9 +44,10 @@ def test_curves_of_agreement_are_told_apart_by_their_names():
     logs = {
         w: pd.DataFrame({"step": [1, 2], "val_iou": [0.4, v]}) for w, v in (("a", 0.5), ("b", 1))
     }
-    (ax,) = draw.agreement_curves(logs).axes
+    fig = draw.agreement_curves(logs)
+    (ax,) = fig.axes
     assert [line.get_ydata().tolist() for line in ax.lines] == [[0.4, 0.5], [0.4, 1]]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["a", "b"]
     assert len({line.get_color() for line in ax.lines}) == 2
 
 

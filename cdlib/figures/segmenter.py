@@ -85,12 +85,12 @@ def training_curves(logs: Mapping[str, Sequence[pd.DataFrame]], names: Mapping[s
 
 def agreement_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
     """IoU with validation labels against the step, a line for each log; name in words to a log."""
-    fig, axes = panels(1, 1, aspect=1.8)
+    fig, axes = panels(1, 1, aspect=2.2, extra=0.45)
     ax = axes[0, 0]
     for k, (name, log) in enumerate(logs.items()):
         ax.plot(log.step, log.val_iou, color=CYCLE[k], marker="o", markersize=3, label=name)
     ax.set_ylabel("IoU with validation labels")
-    ax.legend(loc="lower right")
+    fig.legend(loc="outside lower center", ncols=len(logs))
     _steps(ax)
     return fig
 
