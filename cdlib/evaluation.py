@@ -2,17 +2,21 @@
 
 evaluate(net, data)                                            # a segmenter
 evaluate({"M": m_refined, "U-Net": net, "Otsu": otsu_mask(data.images)}, data, crop=128)
+
+`errors_by_distance` says where they are wrong: along the outline, or far from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from scipy import ndimage
 
 from cdlib.checks import real_number, whole_number
 from cdlib.metrics import (
@@ -33,6 +37,7 @@ if TYPE_CHECKING:
     from cdlib.datasets import Dataset
 
 COLUMNS = (*SCORES, "image_iou", "image_miou", "boundary_f", "box_iou", "max_f", "auc")
+ENDS = (1.0, 4.0)  # pixels: at the outline, near it, far from it
 
 
 class Segmenter(Protocol):
@@ -162,3 +167,44 @@ def _scores(
 def _cells(score: str, found: Mapping[str, Estimate]) -> list[tuple[str, float]]:
     value, (low, high) = found[score][:2] if score in found else (np.nan, (np.nan, np.nan))
     return [(score, value), (f"{score}_low", low), (f"{score}_high", high)]
+
+
+def errors_by_distance(
+    masks: ArrayLike,  # (N, H, W) bool
+    truth: ArrayLike,  # (N, H, W) bool
+    ends: Sequence[float] = ENDS,
+) -> dict[str, np.ndarray]:
+    """Wrong pixels by how far they are from where they would be right, as shares of the object's.
+
+    "missed": object that is not in the mask, by its distance from the nearest pixel of background.
+    "added": background that is, by its distance from the nearest pixel of the object; in an image
+    without an object all of it is farthest. Each has a share for distances up to ends[0], above
+    that up to ends[1], and so on, and one for all beyond; float64 (len(ends) + 1,), 1 being as many
+    pixels as the objects of all images have. Distances are Euclidean, between pixels' centres, so
+    that 1 is the pixels right at the outline.
+
+    Raises ValueError for other than two equal shapes (N, H, W), ends that do not rise from above 0,
+    and truth without any object.
+    """
+    masks, truth = np.asarray(masks, dtype=bool), np.asarray(truth, dtype=bool)
+    if masks.shape != truth.shape or truth.ndim != 3:
+        raise ValueError(f"masks: shape {masks.shape}; must be (N, H, W), as truth {truth.shape}.")
+    if not len(ends) or np.any(np.diff([0, *ends]) <= 0):
+        raise ValueError(f"ends={ends!r}: must be distances above 0, each above the one before.")
+    if not truth.any():
+        raise ValueError("truth: holds no object to take shares of.")
+    missed, added = (np.zeros(len(ends) + 1) for _ in range(2))
+    for mask, inside in zip(masks, truth, strict=True):
+        missed += _by_distance(inside & ~mask, inside, ends)
+        added += _by_distance(mask & ~inside, ~inside, ends)
+    return {"missed": missed / truth.sum(), "added": added / truth.sum()}
+
+
+def _by_distance(wrong: np.ndarray, region: np.ndarray, ends: Sequence[float]) -> np.ndarray:
+    """How many wrong pixels there are at each distance from what is outside the region."""
+    if region.all():  # there is nothing outside
+        distances = np.full(region.shape, np.inf)
+    else:
+        distances = ndimage.distance_transform_edt(region)
+    places = np.searchsorted(ends, distances[wrong], side="left")
+    return np.bincount(places, minlength=len(ends) + 1)

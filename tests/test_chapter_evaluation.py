@@ -44,6 +44,21 @@ def test_a_row_of_masks_for_each_method():
     assert len(fig.axes) == 6 and fig.axes[0].get_title() == "one"
 
 
+def test_what_is_missed_goes_left_and_what_is_added_right():
+    errors = {
+        "a": {"missed": [0.1, 0.2, 0.0], "added": [0.3, 0.0, 0.4]},
+        "b": {"missed": [0.0] * 3, "added": [0.1] * 3},
+    }
+    fig = draw.error_places(errors, (1, 4))
+    (ax,) = fig.axes
+    ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in ax.patches[:6]]
+    expected = [(0, -10), (-10, -30), (-30, -30), (0, 30), (30, 30), (30, 70)]
+    np.testing.assert_allclose(ends, expected, atol=1e-9)
+    assert ax.get_xlim()[0] == -ax.get_xlim()[1] < -70
+    said = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert [words.split(" px")[0] for words in said] == ["up to 1", "up to 4", "more than 4"]
+
+
 def test_what_is_not_known_of_a_concept_is_left_out():
     ax = draw.concept_scores({"bird": {"a": around(0.5)}, "dog": {}}).axes[0]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["bird", "dog"]
@@ -95,7 +110,7 @@ def executed(request, clueless, tmp_path_factory) -> Run:
 
 
 class TestChapter(ChapterHolds):
-    name, figures = "07_evaluation", 9
+    name, figures = "07_evaluation", 10
     typed = frozenset({"3.6"})  # Human3.6m is a name
 
 

@@ -15,7 +15,19 @@ import pandas as pd
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from cdlib.figures import BLUE, CYCLE, INK, PAGE, QUIET, bare, interval, panels, plt, show_image
+from cdlib.figures import (
+    BLUE,
+    CYCLE,
+    INK,
+    PAGE,
+    QUIET,
+    SKY,
+    bare,
+    interval,
+    panels,
+    plt,
+    show_image,
+)
 from cdlib.figures.attention import spotlight, true_outline
 from cdlib.figures.finetuning import tight
 from cdlib.figures.tables import DASH, Table, number, span, table
@@ -104,6 +116,32 @@ def concept_scores(table: Mapping[str, Mapping[str, Sequence]], measure: str = "
     ax.set_xticks(range(len(table)), list(table))
     ax.tick_params(axis="x", labelcolor=INK)
     ax.grid(axis="x", visible=False)
+    fig.legend(loc="outside lower center", ncols=3)
+    return fig
+
+
+def error_places(
+    errors: Mapping[str, Mapping[str, Sequence[float]]], ends: Sequence[float]
+) -> Figure:
+    """A bar a method: to the left what it misses of the object, to the right what it adds to it.
+
+    errors, ends: name to what `cdlib.evaluation.errors_by_distance` gives, and its ends; at
+    most three. The farther from the outline, the darker, and the farther from the bar's middle.
+    """
+    fig, axes = panels(1, 1, width=0.92 * PAGE, aspect=2.1)
+    ax, shades = axes[0, 0], (SKY, BLUE, INK)
+    words = [*(f"up to {end:g} px from the outline" for end in ends), f"more than {ends[-1]:g} px"]
+    for y, parts in enumerate(errors.values()):
+        for kind, way in (("missed", -1), ("added", 1)):
+            starts = np.cumsum([0, *parts[kind][:-1]])
+            for k, (start, size) in enumerate(zip(starts, parts[kind], strict=True)):
+                ax.barh(y, way * 100 * size, 0.7, way * 100 * start, color=shades[k], zorder=2,
+                        label=words[k] if y == 0 and way == 1 else None)  # fmt: skip
+    ax.axvline(0, color=INK, linewidth=0.8, zorder=3)
+    _name_rows(ax, list(errors))
+    widest = max(abs(end) for end in ax.get_xlim())
+    ax.set(xlim=(-widest, widest), xlabel="missed  |  added, in % of the object's area")
+    ax.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     fig.legend(loc="outside lower center", ncols=3)
     return fig
 
