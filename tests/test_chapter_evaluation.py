@@ -110,7 +110,7 @@ def executed(request, clueless, tmp_path_factory) -> Run:
 
 
 class TestChapter(ChapterHolds):
-    name, figures = "07_evaluation", 10
+    name, figures = "07_evaluation", 11
     typed = frozenset({"3.6"})  # Human3.6m is a name
 
 
@@ -118,7 +118,7 @@ def test_results_have_the_names_that_others_rely_on(executed):
     given, notebook, _ = executed
     found = gather_results(notebook, "07_evaluation")
     c = given.get("concept", "bird")
-    trained = ("m_pre", "d_s", "d_s_synthetic", "coloured", "supervised")
+    trained = ("m_pre", "d_s", "d_s_synthetic", "coloured", "attended", "supervised")
     called = [f"unet_{k}.{c}" for k in trained]
     called += [f"baseline.{k}.{c}" for k in ("otsu", "grabcut", "daam")]
     for name in (f"{one}.{score}" for one in called for score in ("acc", "iou", "miou", "box_iou")):

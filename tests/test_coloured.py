@@ -1,4 +1,4 @@
-"""Outlines laid by colour beside the method's own: the masks, and the networks that learn them."""
+"""Masks by colour and attention beside the method's own, and the networks that learn them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ import torch
 
 from cdlib.masks import dilate_mask, upsample_mask
 from cdlib.outlines import polish_mask
+from cdlib.pieces import attended_pieces
 from cdlib.segmenter import train_segmenter
-from cdlib.stages import Distillation, coloured_nets, methods, synthetic_artifact
+from cdlib.stages import (
+    Distillation,
+    attended_nets,
+    coloured_nets,
+    methods,
+    synthetic_artifact,
+)
 
 FEW = {
     "preset": "quick", "n_train": 3, "n_val": 4, "n_images": 2, "steps": 4, "finetune_steps": 2,
@@ -35,6 +42,8 @@ def test_masks_by_colour_are_those_as_cut_with_another_outline(made):
         assert torch.equal(found[name][0], expected), name
         assert not (found[name][0] & ~region).any()
         assert not torch.equal(found[name][0], start), name
+    attended = attended_pieces(found["m_coloured"][0], labels.m_hat)
+    assert torch.equal(found["m_attended"][0], attended)
 
 
 def test_networks_by_colour_learn_from_masks_by_colour(made):
@@ -46,10 +55,21 @@ def test_networks_by_colour_learn_from_masks_by_colour(made):
     kept = drawn["kept"]
     images = torch.cat([labels.data.images, drawn["images"][kept], drawn["composites"]])
     masks = [labels.m_refined.float(), drawn["m_refined"][kept].float(), drawn["composite_masks"]]
+    _are_trained_on(nets, images, torch.cat(masks), made)
+
+
+def test_networks_by_attention_learn_from_the_pieces_attended_to(made):
+    labels = made.but(polish="grabcut").labels("train")
+    masks = attended_pieces(labels.m_refined, labels.m_hat)
+    assert not torch.equal(masks, labels.m_refined)
+    _are_trained_on(attended_nets(made), labels.data.images, masks.float(), made)
+
+
+def _are_trained_on(nets, images: torch.Tensor, masks: torch.Tensor, made: Distillation) -> None:
     assert len(nets) == made.p.n_seeds
     for k, net in enumerate(nets):
         plain = train_segmenter(
-            images, torch.cat(masks), width=2, steps=2, batch_size=2, lr=made.p.segmenter_rate,
+            images, masks, width=2, steps=2, batch_size=2, lr=made.p.segmenter_rate,
             average=made.p.segmenter_average, seed=made.p.seed + k, precision=made.p.precision,
             device="cpu",
         )  # fmt: skip

@@ -40,6 +40,7 @@ SPOKEN = {
     r"unet_d_s\.(\w+)\.iou": "{0}: U-Net on refined masks, IoU",
     r"unet_d_s_synthetic\.(\w+)\.iou": "{0}: U-Net on refined masks and synthetic images, IoU",
     r"unet_coloured\.(\w+)\.iou": "{0}: the same with outlines by colour, IoU",
+    r"unet_attended\.(\w+)\.iou": "{0}: U-Net on masks by colour and attention, IoU",
     r"unet_supervised\.(\w+)\.iou": "{0}: U-Net on true masks, IoU",
 }
 GATES = {r"pocket\.m_hat\.(\w+)\.auc": "attention to “{0}”: AUC"}

@@ -29,6 +29,7 @@ from cdlib.stages.keys import model_fingerprint, native_size, tensor_fingerprint
 from cdlib.stages.removal import removal_artifact
 from cdlib.stages.report import glue_estimate
 from cdlib.stages.segmenting import (
+    attended_nets,
     coloured_nets,
     folder_sets,
     load_trained,
@@ -45,6 +46,7 @@ from cdlib.stages.synthesis import masks_with_seed, samples_artifact, synthetic_
 __all__ = [
     "Distillation",
     "Labels",
+    "attended_nets",
     "better_cv2",
     "coloured_nets",
     "concept_index",

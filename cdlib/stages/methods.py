@@ -33,6 +33,7 @@ from cdlib.metrics import (
     scores_from_confusion,
 )
 from cdlib.outlines import polish_mask, sharpen
+from cdlib.pieces import attended_pieces
 from cdlib.stages.chain import Distillation
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 
 # Names, as in results.json, to words. In the order of what they know: nothing, attention, attention
 # and m', colours beside them, a network that learned from such masks, one that learned from true
-# ones. "By colour" is what the paper does not do, see `cdlib.outlines`.
+# ones. "By colour" and "by attention" are what the paper does not do, see `cdlib.outlines` and
+# `cdlib.pieces`.
 METHODS = {
     "otsu": "Otsu",
     "grabcut": "GrabCut",
@@ -50,10 +52,12 @@ METHODS = {
     "m_refined": "M",
     "m_pre_coloured": "M_pre by colour",
     "m_coloured": "M by colour",
+    "m_attended": "M by colour and attention",
     "unet_m_pre": "U-Net on M_pre",
     "unet_d_s": "U-Net on D_s",
     "unet_d_s_synthetic": "U-Net on D_s + D'_s",
     "unet_coloured": "U-Net on D_s + D'_s by colour",
+    "unet_attended": "U-Net on D_s by colour and attention",
     "unet_supervised": "U-Net on true masks",
 }
 RIVALS = ("otsu", "grabcut", "daam")  # they have something to be tuned, see `tuned_rivals`
@@ -190,7 +194,9 @@ def method_masks(
     found["m_crop"] = [m_crop(images, labels.m_pre, **made.refinement)]
     found["m_refined"] = [labels.m_refined]
     found["m_pre_coloured"] = [m_pre_coloured(images, labels.m_pre, made.p.dilate, made.p.seed)]
-    found["m_coloured"] = [made.but(polish="grabcut").labels(split).m_refined]
+    coloured = made.but(polish="grabcut").labels(split).m_refined
+    found["m_coloured"] = [coloured]
+    found["m_attended"] = [attended_pieces(coloured, labels.m_hat)]
     for name, trained in nets.items():
         found[PREFIX + name] = [net.predict(images) for net in trained]
     return {name: found[name] for name in METHODS if name in found}

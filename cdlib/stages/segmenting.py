@@ -23,6 +23,7 @@ import torch
 
 from cdlib.datasets import Dataset, Example, load_dataset
 from cdlib.masks import upsample_mask
+from cdlib.pieces import attended_pieces
 from cdlib.precision import choose_precision
 from cdlib.segmenter import Segmenter, choose_device, restore, segmenter_steps
 from cdlib.stages.keys import tensor_fingerprint
@@ -185,6 +186,20 @@ def coloured_nets(made: Distillation) -> list[Segmenter]:
     return trained_nets(coloured, synthetic, ("d_s_synthetic",))["d_s_synthetic"]
 
 
+def attended_nets(made: Distillation) -> list[Segmenter]:
+    """The networks on D_s with outlines by colour and of each mask the pieces attended to.
+
+    Everything else is as for "d_s"; the paper has neither. For outlines see
+    `cdlib.outlines.polish_mask`, for pieces `cdlib.pieces.attended_pieces`.
+    """
+    coloured = made.but(polish="grabcut")
+    sets, watched = ({"attended": _attended(coloured.labels(split))} for split in ("train", "val"))
+    (trained,) = train_sets(
+        made.p, sets, watched, device=made.pipe.device, store=made.store
+    ).values()  # fmt: skip
+    return [load_trained(one).to(made.pipe.device) for one in trained]
+
+
 def trained_nets(
     made: Distillation,
     synthetic: Artifact | None = None,
@@ -199,6 +214,10 @@ def trained_nets(
 def _drawn(data: Dataset) -> list[Example]:
     """Those that somebody drew a mask for."""
     return [example for example in data if example.mask is not None]
+
+
+def _attended(labels: Labels) -> Pairs:
+    return labels.data.images, attended_pieces(labels.m_refined, labels.m_hat).float()
 
 
 def _by_masks(labels: Labels) -> Sets:

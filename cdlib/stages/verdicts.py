@@ -28,6 +28,8 @@ NUMBERS = {
     "share": "U-Net on D_s + D'_s as a share of U-Net on true masks",
     "gain_coloured": "the same network on outlines by colour, above the best of these five",
     "share_coloured": "the same network on outlines by colour, as a share of U-Net on true masks",
+    "gain_attended": "U-Net on D_s by colour and attention, above the best of these five",
+    "share_attended": "U-Net on D_s by colour and attention, as a share of U-Net on true masks",
 }
 ORDER = ("gain_m_refined", "gain_unet_d_s", "gain_unet_d_s_synthetic")
 RIVALS = ("gain_otsu", "gain_grabcut", "gain_daam", "gain_m_crop", "gain_unet_m_pre")
@@ -53,6 +55,8 @@ def asked_and_found(numbers: Mapping[str, Numbers]) -> list[Verdict]:
         *(_above(name, numbers) for name in RIVALS),
         _share("share_coloured", numbers),
         _above("gain_coloured", numbers),
+        _share("share_attended", numbers),
+        _above("gain_attended", numbers),
     ]
 
 
