@@ -42,6 +42,8 @@ def test_a_row_of_masks_for_each_method():
     masks[:, 2:5, 2:5] = True
     fig = draw.mask_rows(images, {"a": masks, "b": ~masks}, masks, ["one", "two"])
     assert len(fig.axes) == 6 and fig.axes[0].get_title() == "one"
+    long = draw.mask_rows(images, {"U-Net on M by colour and attention": masks}, masks)
+    assert long.axes[2].get_ylabel().split("\n") == ["U-Net on M by colour", "and attention"]
 
 
 def test_what_is_missed_goes_left_and_what_is_added_right():

@@ -7,6 +7,7 @@ high), ...). Nothing is computed here but what a plot needs.
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -68,7 +69,8 @@ def mask_rows(
         for ax in axes[:, k]:
             true_outline(ax, truth)
     for ax, label in zip(axes[:, 0], ("image", *rows), strict=True):
-        ax.set_ylabel(label, rotation=0, ha="right", va="center", labelpad=4)
+        words = textwrap.fill(label, 20)  # symbols have no spaces in them
+        ax.set_ylabel(words, rotation=0, ha="right", va="center", labelpad=4)
     return tight(fig)
 
 
