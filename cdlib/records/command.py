@@ -65,5 +65,5 @@ def main(argv: list[str] | None = None) -> int:
         print(path.relative_to(ROOT))
     done = "confirmed" if asked.confirm else "made"
     kept = len(named(chapters, concepts)) - len(written)
-    print(f"{len(written)} {done}, {kept} kept; all of them took {recorded_hours():.1f} hours")
+    print(f"{len(written)} {done}, {kept} kept; their runs took {recorded_hours():.1f} hours")
     return 0
