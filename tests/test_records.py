@@ -233,7 +233,7 @@ def test_command_counts(root, ran, capsys, monkeypatch):
     assert command.main(["--chapter", CHAPTER]) == 0
     assert command.main(["--concept", "dog"]) == 0
     told = capsys.readouterr().out
-    assert "4 made, 0 kept; all of them took 1.2 hours" in told and "0 made, 1 kept" in told
+    assert "4 made, 0 kept; their runs took 1.2 hours" in told and "0 made, 1 kept" in told
     assert f"book/records/{CHAPTER}/dog.json" in told
 
 

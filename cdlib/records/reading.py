@@ -251,7 +251,10 @@ def recorded_of(chapter: str, found: Mapping[str, dict]) -> dict[str, dict]:
 
 
 def recorded_hours(root: Path = ROOT) -> float:
-    """How long the records that there are took, on the machines that they name."""
+    """How long the runs that wrote the records took, on the machines that they name.
+
+    What a run found in the store, made by one before it, is not counted.
+    """
     paths = (record_path(chapter, c, root) for chapter in RECORDED for c in concepts_of(chapter))
     said = (json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists())
     return sum(record["manifest"]["seconds"] for record in said) / 3600
