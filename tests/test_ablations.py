@@ -97,6 +97,7 @@ def test_settings_are_what_they_say(table):
     assert words("space") == ["CIELAB", "RGB"]
     assert words("finetune_steps") == ["4 steps", "0 steps", "1 steps", "2 steps"]
     assert words("p_foreground") == ["p = 0.5", "p = 0", "p = 1"]
+    assert words("recolour") == ["strength 1", "strength 0"]
     assert words("width") == ["2", "1", "4"]
 
 

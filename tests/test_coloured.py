@@ -70,7 +70,7 @@ def _are_trained_on(nets, images: torch.Tensor, masks: torch.Tensor, made: Disti
     for k, net in enumerate(nets):
         plain = train_segmenter(
             images, masks, width=2, steps=2, batch_size=2, lr=made.p.segmenter_rate,
-            average=made.p.segmenter_average, seed=made.p.seed + k, precision=made.p.precision,
-            device="cpu",
+            average=made.p.segmenter_average, recolour=made.p.segmenter_recolour,
+            seed=made.p.seed + k, precision=made.p.precision, device="cpu",
         )  # fmt: skip
         assert torch.equal(net.predict(images), plain.predict(images))

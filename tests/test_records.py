@@ -183,7 +183,7 @@ def test_records_are_made_with_sizes_of_their_own(chapter):
     assert ("ablate" in given) == (chapter in ("07_evaluation", ABLATIONS))
     for name in set(sizes) & set(settings):
         assert settings[name] == sizes[name]
-    for name in set(sizes) & set(settings) - {"segmenter_average"}:  # which is no size
+    for name in set(sizes) & set(settings):
         assert settings[name] >= PRESETS["book"][name]
 
 

@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
 
 import cdlib
@@ -94,66 +92,17 @@ def test_images_of_several_sizes_come_back_in_theirs():
     assert [mask.shape for mask in net.predict(images)] == [(20, 30), (33, 17)]
 
 
-# ------------------------------------------------------------------------------ augmentation
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    step=st.integers(0, 10_000),
-    seed=st.integers(0, 2**31 - 1),
-    height=st.integers(16, 50),
-    width=st.integers(16, 50),
-    size=st.tuples(st.integers(1, 16), st.integers(1, 16)),
-)
-def test_masks_go_where_their_images_go(step, seed, height, width, size):
-    """The mask is the green channel: after any window and flip it still is."""
-    images = torch.rand(5, 3, height, width, generator=torch.Generator().manual_seed(seed))
-    x, y = draw_batch(images, images[:, 1], step, batch_size=7, size=size, seed=seed)
-    assert x.shape == (7, 3, *size) and torch.equal(x[:, 1], y)
-    again, _ = draw_batch(list(images), images[:, 1], step, batch_size=7, size=size, seed=seed)
-    assert torch.equal(x, again)
-
-
-def test_windows_move_and_are_mirrored():
-    """Of a ramp, one draw in two runs backwards, and none starts beyond a 16th outside."""
-    ramp = torch.linspace(0, 1, 32).expand(1, 3, 32, 32)
-    firsts, backwards = set(), 0
-    for step in range(60):
-        x, _ = draw_batch(ramp, ramp[:, 0], step, batch_size=4, size=(32, 32))
-        places = (x[:, 0, 0] * 31).round().int()
-        backwards += int((places[:, 16] < places[:, 8]).sum())
-        firsts |= {tuple(sorted(row[[0, -1]].tolist())) for row in places}
-    assert 80 < backwards < 160
-    assert firsts == {(0, 31), (1, 30), (2, 29)}  # at either end the places come back
-
-
-def test_soft_masks_stay_what_they_are():
-    images, masks = pairs()
-    soft = 0.25 + 0.5 * masks.float()
-    _, y = draw_batch(images, soft, 3, batch_size=8, size=(32, 32))
-    assert set(y.unique().tolist()) == {0.25, 0.75}
-    _, y = draw_batch(images, masks, 3, batch_size=8, size=(32, 32))
-    assert y.dtype == torch.float32 and set(y.unique().tolist()) == {0.0, 1.0}
-
-
-def test_every_image_comes_once_a_round():
-    images = torch.arange(1.0, 7.0)[:, None, None, None].expand(6, 3, 16, 16) / 6
-    draws = [draw_batch(images, images[:, 0], k, batch_size=4, size=(16, 16)) for k in range(3)]
-    seen = (torch.cat([y[:, 0, 0] for _, y in draws]) * 6).round().int().tolist()
-    assert sorted(seen[:6]) == sorted(seen[6:]) == [*range(1, 7)] and seen[:6] != seen[6:]
-
-
 # ---------------------------------------------------------------------------------- training
 
 
 def test_loss_and_step_are_those_written_out():
     """The first step by hand: the masks' mean as odds to start from, mean BCE, Adam."""
     images, masks = pairs()
-    how = {"lr": 1e-2, "average": 0, "precision": "fp32", "seed": 5, **SMALL}
+    how = {"lr": 1e-2, "average": 0, "recolour": 0.7, "precision": "fp32", "seed": 5, **SMALL}
     (state,) = segmenter_steps(images, masks, steps=1, **how)
     net = at_the_start(5, masks).train()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
-    x, y = draw_batch(images, masks, 0, batch_size=4, size=(32, 32), seed=5)
+    x, y = draw_batch(images, masks, 0, batch_size=4, size=(32, 32), recolour=0.7, seed=5)
     said = net(x).sigmoid()
     loss = -(y * said.log() + (1 - y) * (1 - said).log()).mean()
     loss.backward()
@@ -284,6 +233,7 @@ def test_images_of_several_sizes_are_learned_in_windows():
         ({"batch_size": 1, "size": 16}, "batch_size"),
         ({"average": 1.01}, "average.*1.01"),
         ({"average": -0.1}, "average"),
+        ({"recolour": 1.5}, "recolour.*1.5"),
         ({"images": torch.zeros(6, 32, 32)}, "images"),
         ({"images": torch.full((6, 3, 32, 32), 2.0)}, "images.*2"),
         ({"images": torch.zeros(6, 3, 32, 32, dtype=torch.uint8)}, "images.*uint8"),

@@ -15,7 +15,15 @@ from cdlib.segmenter import segmenter_steps, train_segmenter
 from cdlib.stages import Labels, segmenting
 from cdlib.store import Store
 
-RUN = {"width": 2, "steps": 8, "batch_size": 4, "lr": 1e-2, "average": 0.5, "seed": 3}
+RUN = {
+    "width": 2,
+    "steps": 8,
+    "batch_size": 4,
+    "lr": 1e-2,
+    "average": 0.5,
+    "recolour": 0.3,
+    "seed": 3,
+}
 STEP = "cdlib.segmenter.training._Run.step"
 
 
@@ -38,6 +46,7 @@ def made(store) -> SimpleNamespace:
     all_of_it = {"train": labels("train", 6), "val": labels("val", 3)}
     names = {"width": "width", "segmenter_steps": "steps", "segmenter_batch": "batch_size"}
     names |= {"segmenter_rate": "lr", "segmenter_average": "average", "seed": "seed"}
+    names |= {"segmenter_recolour": "recolour"}
     p = {name: RUN[key] for name, key in names.items()}
     return SimpleNamespace(
         p=SimpleNamespace(**p, n_seeds=2, precision="auto"), store=store,

@@ -198,6 +198,10 @@ SEGMENTER = (
         "decay of its weights' running mean; 0 takes the last weights (paper)", 0.0, 1.0,
     ),
     Parameter(
+        "segmenter_recolour", 1.0,
+        "how freely images are recoloured in training; 0 leaves their colours (paper)", 0.0, 1.0,
+    ),
+    Parameter(
         "n_seeds", 0, "trainings of each U-Net; 0 takes the preset's", 0, 64, preset=True
     ),
 )  # fmt: skip

@@ -47,7 +47,6 @@ ABLATION_SIZES = {
     "n_synthetic": 128,
     "segmenter_steps": 480,
     "segmenter_batch": 32,
-    "segmenter_average": 0,
     "n_seeds": 3,
 }
 

@@ -10,7 +10,7 @@ For pairs of your own in folders:
     net = cdlib.train_segmenter(images, masks, size=128, width=64, steps=12_000)
 """
 
-from .augment import draw_batch
+from .augment import draw_batch, recoloured
 from .nets import Segmenter, choose_device
 from .pairs import load_pairs
 from .saving import export_onnx, load_segmenter, restore, save_segmenter
@@ -24,6 +24,7 @@ __all__ = [
     "export_onnx",
     "load_pairs",
     "load_segmenter",
+    "recoloured",
     "restore",
     "save_segmenter",
     "segmenter_steps",

@@ -59,6 +59,7 @@ def segmenter_steps(
     batch_size: int = 32,
     lr: float = 2e-3,
     average: float = 0.99,
+    recolour: float = 1.0,
     val: tuple[Stack, Stack] | None = None,
     size: int | None = None,
     seed: int = 0,
@@ -72,13 +73,18 @@ def segmenter_steps(
     The paper's recipe: binary cross-entropy, Adam at a constant rate, windows and mirror images
     (see `draw_batch`), a number of steps fixed beforehand, and the weights that it ends with, not
     the best ones: with nothing to be chosen, nothing can be chosen by what the masks do not know.
-    One addition: the weights are averaged over the last steps, for at a constant rate the very last
-    ones are a draw from what the steps wander about in (Polyak and Juditsky, 1992).
+    Two additions. The weights are averaged over the last steps, for at a constant rate the very
+    last ones are a draw from what the steps wander about in (Polyak and Juditsky, 1992). And images
+    are recoloured: more of them then look alike to the network, which learns the mean of their
+    masks, so that more errors of single masks average out.
 
     masks: soft ones are learned as the probabilities that they are.
     average: decay of the weights' exponential mean, in [0, 1], see `cdlib.training.Ema`: it reaches
         over some 1 / (1 - average) steps, but over no more than a tenth of all. 0 takes the last
         weights, as the paper does.
+    recolour: how freely the colours of images are changed at each step, in [0, 1], see
+        `recoloured`; 0 leaves them as they are, as the paper does. For objects that are known by
+        their colours take less than 1.
     val: images and masks to measure IoU with at every state; it changes nothing in the training.
         Give masks of the same making: a truth looked at while training is no longer one to test on.
     size: pixels of a window's side; None takes whole images, which then have to be of one size.
@@ -103,6 +109,7 @@ def segmenter_steps(
         "batch_size": whole_number("batch_size", batch_size, 1),
         "lr": real_number("lr", lr, 0, above=True),
         "average": real_number("average", average, 0, 1),
+        "recolour": real_number("recolour", recolour, 0, 1),
         "size": _window_size(images, size),
         "seed": whole_number("seed", seed, 0),
         "precision": choose_precision(precision, choose_device(device)),
@@ -141,7 +148,7 @@ class _Run:
 
     def step(self, number: int) -> float:
         """Learn from batch `number`; gives its loss."""
-        how = {name: self.settings[name] for name in ("batch_size", "size", "seed")}
+        how = {name: self.settings[name] for name in ("batch_size", "size", "recolour", "seed")}
         x, y = (
             part.to(self.device)
             for part in draw_batch(self.images, self.masks, number, **how)

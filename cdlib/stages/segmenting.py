@@ -50,6 +50,7 @@ def segmenter_artifact(
     batch_size: int = 32,
     lr: float = 2e-3,
     average: float = 0.99,
+    recolour: float = 1.0,
     precision: str = "auto",
     seed: int = 0,
     device: str | torch.device = "auto",
@@ -64,7 +65,7 @@ def segmenter_artifact(
     val = None if val_images is None else (val_images, val_masks)
     settings = {"width": width, "steps": steps, "batch_size": batch_size, "lr": lr}
     settings |= {"precision": choose_precision(precision, choose_device(device)), "seed": seed}
-    settings["average"] = average
+    settings |= {"average": average, "recolour": recolour}
 
     def make(scratch: Path) -> dict[str, Any]:
         how = {"val": val, "every": max(1, steps // LOGGED), "device": device}
@@ -155,7 +156,7 @@ def train_sets(
     """
     how = {"width": p.width, "steps": p.segmenter_steps, "batch_size": p.segmenter_batch}
     how |= {"lr": p.segmenter_rate, "average": p.segmenter_average, "precision": p.precision}
-    how |= {"device": device, "store": store}
+    how |= {"recolour": p.segmenter_recolour, "device": device, "store": store}
     seeds = range(p.seed, p.seed + p.n_seeds)
     return {
         name: [segmenter_artifact(*pairs, *watched[name], seed=seed, **how) for seed in seeds]
@@ -192,8 +193,8 @@ def attended_nets(made: Distillation) -> list[Segmenter]:
     Everything else is as for "d_s"; the paper has neither. For outlines see
     `cdlib.outlines.polish_mask`, for pieces `cdlib.pieces.attended_pieces`.
     """
-    coloured = made.but(polish="grabcut")
-    sets, watched = ({"attended": _attended(coloured.labels(split))} for split in ("train", "val"))
+    labels = made.but(polish="grabcut").labels
+    sets, watched = ({"attended": _attended(labels(split))} for split in ("train", "val"))
     (trained,) = train_sets(
         made.p, sets, watched, device=made.pipe.device, store=made.store
     ).values()  # fmt: skip

@@ -11,7 +11,7 @@ Following each of them to a U-Net of its own would take a fine-tuning and a trai
 Beyond what the evaluation itself needs, all of them together take
 
 - fine-tunings of 1/4, 1/2, 1/2 and 1/2 of the usual steps, 1.75 of the usual ones;
-- four trainings of a U-Net, one of them twice as wide and one half as wide;
+- five trainings of a U-Net, one of them twice as wide and one half as wide;
 - one pass for attention by layer and timestep, one with four times the noise draws, and a removal
   of the validation images for each of 14 or so rows;
 

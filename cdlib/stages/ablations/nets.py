@@ -1,4 +1,4 @@
-"""What changes the U-Net: the masks it learns from, how many there are, and its width."""
+"""What changes the U-Net: the masks it learns from, how many there are, colours, and its width."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from cdlib.stages.segmenting import Pairs, load_trained, segmenter_artifact, training_sets
+from cdlib.stages.segmenting import Pairs, load_trained, train_sets, training_sets
 
 from .tables import Variant
 
@@ -25,22 +25,26 @@ Nets = Mapping[str, Sequence["Segmenter"]]
 
 
 def net_ablations(made: Distillation, synthetic: Artifact, nets: Nets) -> Iterator[Variant]:
-    """Refinement, synthetic share and width, on the validation split.
+    """Refinement, synthetic share, colours and width, on the validation split.
 
     Refinement compares all trainings of two networks; the others have one each, of one seed.
     """
     yield _by_nets(made, "refinement", "on", nets["d_s"], True)
     yield _by_nets(made, "refinement", "off", nets["m_pre"])
     yield from _synthetic(made, synthetic, nets)
-    yield _by_nets(made, "width", made.p.width, nets["d_s"][:1], True)
     d_s = training_sets(made, synthetic)["d_s"]
+    yield _by_nets(made, "recolour", made.p.segmenter_recolour, nets["d_s"][:1], True)
+    for strength in _strengths(made.p):
+        net = train_on(made, *d_s, segmenter_recolour=strength)
+        yield _by_nets(made, "recolour", strength, [net])
+    yield _by_nets(made, "width", made.p.width, nets["d_s"][:1], True)
     for width in _widths(made.p):
         yield _by_nets(made, "width", width, [train_on(made, *d_s, width=width)])
 
 
 def net_costs(made: Distillation) -> dict[str, int]:
     """What `net_ablations` makes beyond what the evaluation needs, at most."""
-    return {"trainings of a U-Net": 2 + len(_widths(made.p))}
+    return {"trainings of a U-Net": 2 + len(_strengths(made.p)) + len(_widths(made.p))}
 
 
 def learning_curve(
@@ -62,16 +66,17 @@ def learning_curve(
 
 
 def train_on(
-    made: Distillation, images: torch.Tensor, masks: torch.Tensor, width: int | None = None
+    made: Distillation, images: torch.Tensor, masks: torch.Tensor, **other: object
 ) -> Segmenter:
-    """A network trained as those of `trained_nets` are, from the first of their seeds."""
-    p, val = made.p, made.labels("val")
-    artifact = segmenter_artifact(
-        images, masks, val.data.images, val.m_refined.float(), width=width or p.width,
-        steps=p.segmenter_steps, batch_size=p.segmenter_batch, lr=p.segmenter_rate,
-        average=p.segmenter_average, precision=p.precision, seed=p.seed, store=made.store,
-        device=made.pipe.device,
-    )  # fmt: skip
+    """A network trained as those of `trained_nets` are, from the first of their seeds.
+
+    other: what is to be different, e.g. segmenter_steps=100 or width=4.
+    """
+    val, first = made.labels("val"), {"n_seeds": 1}
+    p = SimpleNamespace(**{**vars(made.p), **other, **first})
+    watched = {"this": (val.data.images, val.m_refined.float())}
+    how = {"device": made.pipe.device, "store": made.store}
+    ((artifact,),) = train_sets(p, {"this": (images, masks)}, watched, **how).values()
     return load_trained(artifact).to(made.pipe.device)
 
 
@@ -111,6 +116,10 @@ def _joined(pairs: Pairs, more: Pairs) -> Pairs:
 
 def _counts(n: int, shares: Sequence[float]) -> list[int]:
     return sorted({round(share * n) for share in shares} - {0, n})
+
+
+def _strengths(p: SimpleNamespace) -> list[float]:
+    return sorted({0.0, 1.0} - {p.segmenter_recolour})
 
 
 def _widths(p: SimpleNamespace) -> list[int]:

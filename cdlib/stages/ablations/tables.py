@@ -24,6 +24,7 @@ CHOICES = {
     "p_foreground": "odds of the foreground prompt, half the steps",
     "refinement": "refinement",
     "synthetic": "synthetic images",
+    "recolour": "recolouring in training",
     "width": "channels of the U-Net's first level",
 }
 # How a setting reads; one that is not here reads as it is.
@@ -32,6 +33,7 @@ WORDS = {
     "n_noise": "N = {}",
     "finetune_steps": "{} steps",
     "p_foreground": "p = {}",
+    "recolour": "strength {}",
     "layers": {"down": "the way down", "mid": "the middle", "up": "the way up", "all": "all of it"},
     "space": {"rgb": "RGB", "lab": "CIELAB"},
     "polish": {"none": "as cut", "grabcut": "by colour"},
@@ -43,6 +45,7 @@ WORDS = {
         "alone": "these alone",
     },
 }
+SHARES = ("p_foreground", "recolour")  # choices whose settings are in [0, 1]
 ESTIMATES = ("value", "low", "high")
 NAME = re.compile(r"ablation\.(\w+)\.(\w+)\.(\w+)\.(\w+)\.iou")
 
@@ -135,7 +138,7 @@ def words_of(choice: str, setting: str) -> str:
     said = WORDS.get(choice, "{}")
     if isinstance(said, dict):
         return said[setting]
-    return said.format(setting.replace("_", ".") if choice == "p_foreground" else setting)
+    return said.format(setting.replace("_", ".") if choice in SHARES else setting)
 
 
 def _place(row: Mapping) -> tuple:
