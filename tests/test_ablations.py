@@ -75,6 +75,12 @@ def table(made, synthetic, nets, spent) -> pd.DataFrame:
         return ablations.ablation_table(variants, made.data("val").masks)
 
 
+def test_a_training_with_a_parameter_that_there_is_not_names_it(made):
+    pair = torch.rand(2, 3, 64, 64), torch.zeros(2, 64, 64)
+    with pytest.raises(ValueError, match="'recolour'.*segmenter_recolour"):
+        ablations.train_on(made, *pair, recolour=0.0)
+
+
 def test_every_choice_has_a_reference_and_something_else(table):
     for choice in set(ablations.CHOICES):
         rows = table[table["choice"] == choice]

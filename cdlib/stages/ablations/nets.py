@@ -70,8 +70,13 @@ def train_on(
 ) -> Segmenter:
     """A network trained as those of `trained_nets` are, from the first of their seeds.
 
-    other: what is to be different, e.g. segmenter_steps=100 or width=4.
+    other: which of the parameters of `made` are to be different, e.g. segmenter_steps=100 or
+    width=4. ValueError for a name that is none of them.
     """
+    if unknown := sorted(set(other) - set(vars(made.p))):
+        raise ValueError(
+            f"train_on: no such parameter: {unknown}. There are {sorted(vars(made.p))}."
+        )
     val, first = made.labels("val"), {"n_seeds": 1}
     p = SimpleNamespace(**{**vars(made.p), **other, **first})
     watched = {"this": (val.data.images, val.m_refined.float())}
