@@ -33,13 +33,14 @@ def net_ablations(made: Distillation, synthetic: Artifact, nets: Nets) -> Iterat
     yield _by_nets(made, "refinement", "off", nets["m_pre"])
     yield from _synthetic(made, synthetic, nets)
     d_s = training_sets(made, synthetic)["d_s"]
-    yield _by_nets(made, "recolour", made.p.segmenter_recolour, nets["d_s"][:1], True)
-    for strength in _strengths(made.p):
-        net = train_on(made, *d_s, segmenter_recolour=strength)
-        yield _by_nets(made, "recolour", strength, [net])
-    yield _by_nets(made, "width", made.p.width, nets["d_s"][:1], True)
-    for width in _widths(made.p):
-        yield _by_nets(made, "width", width, [train_on(made, *d_s, width=width)])
+    for choice, parameter, others in (
+        ("recolour", "segmenter_recolour", _strengths(made.p)),
+        ("width", "width", _widths(made.p)),
+    ):
+        yield _by_nets(made, choice, getattr(made.p, parameter), nets["d_s"][:1], True)
+        for setting in others:
+            net = train_on(made, *d_s, **{parameter: setting})
+            yield _by_nets(made, choice, setting, [net])
 
 
 def net_costs(made: Distillation) -> dict[str, int]:
