@@ -141,11 +141,33 @@ def test_a_choice_that_is_none_is_refused():
 def test_networks_learn_from_fewer_images(made, synthetic, nets):
     curve = ablations.learning_curve(made, synthetic, nets)
     assert list(curve["images"])[-1] == FEW["n_train"] and 0 in curve["added"]
-    assert curve["images"][FEW["n_train"]] is nets["d_s"][0]
+    assert curve["images"][FEW["n_train"]] is nets["d_s"]
+    assert list(curve["helped"]) == [1, FEW["n_train"]]  # of the two shares one rounds to none
     for counts in curve.values():
         assert list(counts) == sorted(counts)
-        for net in counts.values():
+        for net in (net for some in counts.values() for net in some):
             assert net.predict(made.data("val").images).shape == (2, 64, 64)
+
+
+def test_fewest_images_are_trained_on_from_every_seed(monkeypatch):
+    trained = []
+
+    def train_all(made, images, masks, n_seeds):
+        trained.append((len(images), n_seeds))
+        return ["net"] * n_seeds
+
+    monkeypatch.setattr(of_nets, "train_all", train_all)
+    d_s = torch.zeros(32, 3, 8, 8), torch.zeros(32, 8, 8)
+    every = torch.zeros(36, 3, 8, 8), torch.zeros(36, 8, 8)
+    sets = {"d_s": d_s, "d_s_synthetic": every}
+    monkeypatch.setattr(of_nets, "training_sets", lambda made, synthetic: sets)
+    made = SimpleNamespace(p=SimpleNamespace(n_seeds=3))
+    curve = ablations.learning_curve(made, None, {"d_s": ["own"], "d_s_synthetic": ["whole"]})
+    assert trained == [(2, 3), (8, 1), (16, 1), (2 + 4, 3), (8 + 4, 1), (32 + 2, 1)]
+    assert {kind: [*counts] for kind, counts in curve.items()} == {
+        "images": [2, 8, 16, 32], "helped": [2, 8, 32], "added": [0, 2, 4],
+    }  # fmt: skip
+    assert curve["helped"][32] == ["whole"] and curve["added"][0] == ["own"]
 
 
 def test_without_synthetic_images_there_is_nothing_to_add(made, nets):

@@ -72,10 +72,18 @@ def test_bins_without_pixels_are_not_drawn():
 
 
 def test_numbers_of_images_may_be_one():
-    fig = draw.how_many({"images": {3: around(0.5)}, "added": {0: around(0.5)}}, {}, ["a", "b"])
+    fig = draw.how_many({"a": {"": {3: around(0.5)}}, "b": {"": {0: around(0.5)}}}, {})
     assert len(fig.axes) == 2 and not fig.legends
     assert draw.against_difficulty([0.3], {"a": [around(0.5)]}, 0.3).axes
     assert draw.against_size([0.1], {"a": [0.5]}, {"a": [(0.1, around(0.5))]}).axes
+
+
+def test_a_panel_may_have_two_lines_of_different_numbers():
+    few, all_ = {4: around(0.4), 16: around(0.5)}, {4: around(0.5), 64: around(0.6)}
+    fig = draw.how_many({"real": {"alone": few, "helped": all_}}, {"level": 0.7})
+    assert fig.axes[0].get_xticks().tolist() == [4, 16, 64]
+    said = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert said == ["alone", "helped", "level"]
 
 
 def test_tables_have_the_papers_rows_and_more_below():

@@ -211,23 +211,26 @@ def reliability(curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]]) ->
 
 
 def how_many(
-    curves: Mapping[str, Mapping[int, Sequence]], levels: Mapping[str, float], names: Sequence[str]
+    curves: Mapping[str, Mapping[str, Mapping[int, Sequence]]], levels: Mapping[str, float]
 ) -> Figure:
-    """IoU against a number of images, a panel a kind; `names` are the panels' x axes.
+    """IoU against a number of images.
 
-    curves: kind to number to estimate. levels: horizontal lines by name.
+    curves: a panel's x axis to the lines in it, a line's name to number to estimate. levels:
+    horizontal lines by name.
     """
-    fig, axes = panels(1, len(curves), aspect=1.35, extra=0.4)
-    for ax, estimates, name in zip(axes[0], curves.values(), names, strict=True):
-        _line(ax, list(estimates), list(estimates.values()), BLUE, "o", "")
+    fig, axes = panels(1, len(curves), aspect=1.35, extra=0.6)
+    for ax, (name, lines) in zip(axes[0], curves.items(), strict=True):
+        for (label, estimates), colour, mark in zip(lines.items(), CYCLE, "os", strict=False):
+            _line(ax, list(estimates), list(estimates.values()), colour, mark, label)
         for k, (label, value) in enumerate(levels.items()):
             ax.axhline(
                 value, color=(QUIET, INK)[k % 2], linestyle=("--", ":")[k % 2], linewidth=1.2,
                 label=label if ax is axes[0, 0] else None,
             )  # fmt: skip
-        ax.set(xlabel=name, ylim=(0, 1), xticks=list(estimates))
+        ticks = sorted({number for estimates in lines.values() for number in estimates})
+        ax.set(xlabel=name, ylim=(0, 1), xticks=ticks)
     axes[0, 0].set_ylabel("IoU")
-    if levels:
+    if fig.axes[0].get_legend_handles_labels()[0]:
         fig.legend(loc="outside lower center", ncols=2)
     return fig
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from cdlib.store import Artifact
 
 WIDTHS = (0.5, 2)  # times the U-Net's width
-SHARES = (0.25, 0.5)  # of the images that a U-Net learns from
+FEWEST = 1 / 16  # of the images of D_s, on which trainings differ most: all seeds are trained
+HELPED = (FEWEST, 0.25)  # of them, with all of the synthetic ones beside them
+SHARES = (*HELPED, 0.5)  # of them, alone
 HALF = (0.5,)  # of the synthetic images added
 
 Nets = Mapping[str, Sequence["Segmenter"]]
@@ -50,40 +52,57 @@ def net_costs(made: Distillation) -> dict[str, int]:
 
 def learning_curve(
     made: Distillation, synthetic: Artifact, nets: Nets
-) -> dict[str, dict[int, Segmenter]]:
-    """Networks that learned from fewer images, and from fewer synthetic ones added to all.
+) -> dict[str, dict[int, Sequence[Segmenter]]]:
+    """Networks that learned from fewer images, real ones or synthetic ones.
 
-    "images": how many of D_s to the network; "added": how many synthetic images beside all of D_s
-    to the network. One training each, all of the same seed and of as many steps; three of them are
-    not among `nets`.
+    "images": how many of D_s to the networks; "helped": how many of D_s, with all synthetic images
+    beside them, to the networks; "added": how many synthetic images beside all of D_s to the
+    networks. All of as many steps. Those on the whole of either set are those of `nets`; of those
+    on FEWEST of D_s there are as many, the others have one training each, from the first seed.
     """
     d_s, added = _apart(training_sets(made, synthetic))
     n, m = len(d_s[0]), len(added[0])
-    fewer = {k: train_on(made, *_first(d_s, k)) for k in _counts(n, SHARES)}
-    some = {k: train_on(made, *_joined(d_s, _first(added, k))) for k in _counts(m, HALF)}
-    whole = {m: nets["d_s_synthetic"][0]} if m else {}
-    d_s_net = nets["d_s"][0]
-    return {"images": {**fewer, n: d_s_net}, "added": {0: d_s_net, **some, **whole}}
+    few = {k: _first(d_s, k) for k in _counts(n, SHARES)}
+    beside = {k: _joined(few[k], added) for k in _counts(n, HELPED)}
+    some = {k: _joined(d_s, _first(added, k)) for k in _counts(m, HALF)}
+
+    def trained(sets: Mapping[int, Pairs], often: Sequence[int] = ()) -> dict[int, list[Segmenter]]:
+        times = {k: made.p.n_seeds if k in often else 1 for k in sets}
+        return {k: train_all(made, *pairs, n_seeds=times[k]) for k, pairs in sets.items()}
+
+    fewest, whole = _counts(n, (FEWEST,)), nets["d_s_synthetic"]
+    return {
+        "images": {**trained(few, fewest), n: nets["d_s"]},
+        "helped": {**trained(beside, fewest), n: whole},
+        "added": {0: nets["d_s"], **trained(some), **({m: whole} if m else {})},
+    }
 
 
 def train_on(
     made: Distillation, images: torch.Tensor, masks: torch.Tensor, **other: object
 ) -> Segmenter:
-    """A network trained as those of `trained_nets` are, from the first of their seeds.
+    """A network trained as in `train_all`, from the first of the seeds alone."""
+    (net,) = train_all(made, images, masks, **{**other, "n_seeds": 1})
+    return net
+
+
+def train_all(
+    made: Distillation, images: torch.Tensor, masks: torch.Tensor, **other: object
+) -> list[Segmenter]:
+    """Networks trained as those of `trained_nets` are, from as many seeds.
 
     other: which of the parameters of `made` are to be different, e.g. segmenter_steps=100 or
     width=4. ValueError for a name that is none of them.
     """
     if unknown := sorted(set(other) - set(vars(made.p))):
         raise ValueError(
-            f"train_on: no such parameter: {unknown}. There are {sorted(vars(made.p))}."
+            f"train_all: no such parameter: {unknown}. There are {sorted(vars(made.p))}."
         )
-    val, first = made.labels("val"), {"n_seeds": 1}
-    p = SimpleNamespace(**{**vars(made.p), **other, **first})
+    val, p = made.labels("val"), SimpleNamespace(**{**vars(made.p), **other})
     watched = {"this": (val.data.images, val.m_refined.float())}
     how = {"device": made.pipe.device, "store": made.store}
-    ((artifact,),) = train_sets(p, {"this": (images, masks)}, watched, **how).values()
-    return load_trained(artifact).to(made.pipe.device)
+    (trained,) = train_sets(p, {"this": (images, masks)}, watched, **how).values()
+    return [load_trained(one).to(made.pipe.device) for one in trained]
 
 
 def _synthetic(made: Distillation, synthetic: Artifact, nets: Nets) -> Iterator[Variant]:
