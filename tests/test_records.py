@@ -201,6 +201,19 @@ def test_hours_are_those_of_the_records_that_there_are(root, ran):
     assert recorded_hours(root) == 2 * 12.5 / 3600
 
 
+def test_hours_count_the_runs_whose_results_a_run_may_have_found(root, ran, tmp_path, monkeypatch):
+    store = tmp_path / "artifacts"
+    monkeypatch.setenv("CDLIB_STORE", str(store))
+    make_records([CHAPTER], ["bird", "dog"], root=root)
+    for number in (1, 2):  # into an empty store, and into one that holds something
+        write_chapter(root / "notebooks", CHAPTER, [("code", f"print({number})")])
+        make_records([CHAPTER], ["dog"], root=root)
+        manifest = json.loads(record_path(CHAPTER, "dog", root).read_text())["manifest"]
+        assert manifest["seconds"] == 12.5 and manifest["seconds_before"] == 12.5 * (number - 1)
+        (store / "something").mkdir(parents=True, exist_ok=True)
+    assert recorded_hours(root) == 3 * 12.5 / 3600
+
+
 def test_a_changed_checkout_is_told(root, ran):
     git(root, "init", "-q")
     git(root, "add", "notebooks")

@@ -23,6 +23,7 @@ from cdlib.files import written_whole
 from cdlib.records.reading import (
     RECORDED,
     ROOT,
+    Record,
     concepts_of,
     given_for,
     made_of,
@@ -30,7 +31,9 @@ from cdlib.records.reading import (
     read_record,
     record_path,
     recorded_of,
+    seconds_in_all,
 )
+from cdlib.store import Store
 from cdlib.world import PAPER_CONCEPTS
 
 LIBRARIES = ("torch", "diffusers", "transformers", "numpy", "scikit-learn")
@@ -81,6 +84,7 @@ def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
     # Looked at before the run: code that changes while it runs must make the record stale.
     parts = made_of(chapter, concept, root)
     commit = commit_of(root)
+    before = seconds_before(read_record(chapter, concept, root), Store().root)
     executed = build / "records" / concept
     executed.mkdir(parents=True, exist_ok=True)
     notebook = root / "notebooks" / f"{notebook_of(chapter)}.ipynb"
@@ -91,10 +95,20 @@ def make_record_of(chapter: str, concept: str, root: Path, build: Path) -> Path:
         "hardware": _hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": found[f"chapter.{chapter[:2]}.seconds"]["value"],
+        "seconds_before": before,
         "libraries": {name: version(name) for name in LIBRARIES},
         "made_of": parts,
     }
     return write_record(record_path(chapter, concept, root), manifest, recorded_of(chapter, found))
+
+
+def seconds_before(replaced: Record | None, store: Path) -> float:
+    """How long the runs took whose results a new run may find in the store: those that made the
+    record it replaces. None may be found where the store is empty.
+    """
+    if replaced is None or not store.is_dir() or not any(store.iterdir()):
+        return 0.0
+    return seconds_in_all(replaced.manifest)
 
 
 def write_record(path: Path, manifest: dict, results: dict) -> Path:

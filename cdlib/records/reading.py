@@ -90,8 +90,8 @@ class Record:
     """What one chapter measured for one concept.
 
     results: name to an entry as in results.json, see `cdlib.results`. manifest: command, commit,
-    hardware, date, seconds, versions, and what `made_of` gives. stale: in words, what has changed
-    since; empty if nothing that matters has.
+    hardware, date, seconds, those of the runs before it, versions, and what `made_of` gives. stale:
+    in words, what has changed since; empty if nothing that matters has.
     """
 
     chapter: str
@@ -250,13 +250,17 @@ def recorded_of(chapter: str, found: Mapping[str, dict]) -> dict[str, dict]:
 
 
 def recorded_hours(root: Path = ROOT) -> float:
-    """How long the runs that wrote the records took, on the machines that they name.
-
-    What a run found in the store, made by one before it, is not counted.
-    """
+    """How long the runs that wrote the records took, and those that these took up from, see
+    `seconds_in_all`, on the machines that they name."""
     paths = (record_path(chapter, c, root) for chapter in RECORDED for c in concepts_of(chapter))
     said = (json.loads(path.read_text(encoding="utf-8")) for path in paths if path.exists())
-    return sum(record["manifest"]["seconds"] for record in said) / 3600
+    return sum(seconds_in_all(record["manifest"]) for record in said) / 3600
+
+
+def seconds_in_all(manifest: Mapping[str, Any]) -> float:
+    """Seconds of the run that made a record, and of the runs that made the ones it replaced, whose
+    results it may have found in the store."""
+    return manifest["seconds"] + manifest.get("seconds_before", 0.0)
 
 
 @lru_cache(maxsize=len(CODE))
