@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import string
 from pathlib import Path
 
 import torch
@@ -29,18 +30,21 @@ SPLIT_WORD = "background"  # in no sentence, so the vocabulary has letters for i
 
 
 def tokenizer(length: int) -> CLIPTokenizer:
-    """CLIP's tokenizer with a vocabulary of the letters and the words of SENTENCES."""
-    backend = CLIPTokenizer().backend_tokenizer
+    """CLIP's tokenizer with a vocabulary of the letters and the words of SENTENCES.
+
+    Letters that end a word are named beforehand: those that the trainer comes upon itself get
+    numbers in the order of a hash table, another in each process.
+    """
+    backend, letters = CLIPTokenizer().backend_tokenizer, string.ascii_lowercase
     trainer = trainers.BpeTrainer(
         vocab_size=400,
-        special_tokens=["<|startoftext|>", "<|endoftext|>"],
-        initial_alphabet=list("abcdefghijklmnopqrstuvwxyz"),
+        special_tokens=["<|startoftext|>", "<|endoftext|>", *(f"{one}</w>" for one in letters)],
+        initial_alphabet=list(letters),
         end_of_word_suffix="</w>",
         show_progress=False,
     )
     backend.model = models.BPE(end_of_word_suffix="</w>")
-    # A word a line as well: the trainer meets every letter at a word's end.
-    backend.train_from_iterator([*SENTENCES, *"abcdefghijklmnopqrstuvwxyz"], trainer=trainer)
+    backend.train_from_iterator(SENTENCES, trainer=trainer)
     learnt = json.loads(backend.to_str())["model"]
     merges = [tuple(pair) for pair in learnt["merges"]]
     return CLIPTokenizer(vocab=learnt["vocab"], merges=merges, model_max_length=length)
