@@ -11,7 +11,13 @@ import torch
 
 from cdlib.figures import evaluation as draw
 from cdlib.metrics import Estimate
-from cdlib.stages import Distillation, ablations, synthetic_artifact, trained_nets
+from cdlib.stages import (
+    Distillation,
+    ablations,
+    synthetic_artifact,
+    trained_nets,
+    training_sets,
+)
 from cdlib.stages.ablations import masks as of_masks
 from cdlib.stages.ablations import nets as of_nets
 from cdlib.store import Store
@@ -139,35 +145,48 @@ def test_a_choice_that_is_none_is_refused():
 
 
 def test_networks_learn_from_fewer_images(made, synthetic, nets):
-    curve = ablations.learning_curve(made, synthetic, nets)
-    assert list(curve["images"])[-1] == FEW["n_train"] and 0 in curve["added"]
-    assert curve["images"][FEW["n_train"]] is nets["d_s"]
-    assert list(curve["helped"]) == [1, FEW["n_train"]]  # of the two shares one rounds to none
-    for counts in curve.values():
-        assert list(counts) == sorted(counts)
-        for net in (net for some in counts.values() for net in some):
-            assert net.predict(made.data("val").images).shape == (2, 64, 64)
+    images = made.data("test").images
+    known = {f"unet_{k}": [net.predict(images) for net in nets[k]] for k in nets}
+    n = FEW["n_train"]
+    curve = ablations.learning_curve(made, "test", synthetic, known, few=(2, n, n + 1, 1))
+    assert [*curve["images"]] == [*curve["helped"]] == [1, 2, n]
+    assert [*curve["added"]] == [0, 3, 6]
+    for kind, whole, name in (("images", n, "d_s"), ("helped", n, "d_s_synthetic")):
+        assert curve[kind][whole] is known[f"unet_{name}"]
+    assert curve["added"][0] is known["unet_d_s"]
+    assert curve["added"][6] is known["unet_d_s_synthetic"]
+    (images_of, masks_of), (more, soft) = of_nets._apart(training_sets(made, synthetic))
+    by_hand = {
+        "images": (images_of[:2], masks_of[:2]),
+        "helped": (torch.cat([images_of[:2], more]), torch.cat([masks_of[:2], soft])),
+    }
+    for kind, pairs in by_hand.items():
+        assert len(curve[kind][2]) == FEW["n_seeds"]
+        for masks, net in zip(curve[kind][2], of_nets.train_all(made, *pairs), strict=True):
+            assert torch.equal(masks, net.predict(images))
 
 
-def test_fewest_images_are_trained_on_from_every_seed(monkeypatch):
+def test_parts_are_trained_on_from_every_seed(monkeypatch):
     trained = []
 
-    def train_all(made, images, masks, n_seeds):
-        trained.append((len(images), n_seeds))
-        return ["net"] * n_seeds
+    def train_all(made, images, masks):
+        trained.append(len(images))
+        return [SimpleNamespace(predict=lambda images: "answer")] * 3
 
     monkeypatch.setattr(of_nets, "train_all", train_all)
     d_s = torch.zeros(32, 3, 8, 8), torch.zeros(32, 8, 8)
     every = torch.zeros(36, 3, 8, 8), torch.zeros(36, 8, 8)
     sets = {"d_s": d_s, "d_s_synthetic": every}
     monkeypatch.setattr(of_nets, "training_sets", lambda made, synthetic: sets)
-    made = SimpleNamespace(p=SimpleNamespace(n_seeds=3))
-    curve = ablations.learning_curve(made, None, {"d_s": ["own"], "d_s_synthetic": ["whole"]})
-    assert trained == [(2, 3), (8, 1), (16, 1), (2 + 4, 3), (8 + 4, 1), (32 + 2, 1)]
-    assert {kind: [*counts] for kind, counts in curve.items()} == {
-        "images": [2, 8, 16, 32], "helped": [2, 8, 32], "added": [0, 2, 4],
-    }  # fmt: skip
-    assert curve["helped"][32] == ["whole"] and curve["added"][0] == ["own"]
+    made = SimpleNamespace(data=lambda split: SimpleNamespace(images=split))
+    known = {"unet_d_s": ["own"], "unet_d_s_synthetic": ["whole"]}
+    curve = ablations.learning_curve(made, "test", None, known)
+    assert trained == [10, 10 + 4, 32 + 2]
+    assert curve == {
+        "images": {10: ["answer"] * 3, 32: ["own"]},
+        "helped": {10: ["answer"] * 3, 32: ["whole"]},
+        "added": {0: ["own"], 2: ["answer"] * 3, 4: ["whole"]},
+    }
 
 
 def test_without_synthetic_images_there_is_nothing_to_add(made, nets):

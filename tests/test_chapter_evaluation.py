@@ -10,7 +10,7 @@ from cdlib import paper
 from cdlib.figures import evaluation as draw
 from cdlib.metrics import Estimate
 from cdlib.results import gather_results
-from cdlib.stages import methods
+from cdlib.stages import ablations, methods
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -104,8 +104,8 @@ FEW = {
 }  # fmt: skip
 CASES = {
     "none of the four, ablated": {
-        "concept": "fish", "n_images": 4, "n_val": 2, "n_train": 3, "n_synthetic": 2, "n_seeds": 2,
-        "seed": 2, "ablate": "live", "least_area": 0.0, "most_area": 1.0, **FEW,
+        "concept": "fish", "n_images": 4, "n_val": 2, "n_train": 12, "n_synthetic": 2,
+        "n_seeds": 2, "seed": 2, "ablate": "live", "least_area": 0.0, "most_area": 1.0, **FEW,
     },
     "as little as can be": {
         "n_images": 1, "n_val": 1, "n_train": 1, "n_synthetic": 1, "rule": "percentile",
@@ -146,3 +146,15 @@ def test_ablations_are_glued_where_they_were_made(executed):
     made = {name for name in found if name.startswith("ablation.")}
     assert bool(made) == (given["ablate"] == "live")
     assert all(name.startswith("ablation.fish.") for name in made)
+
+
+def test_synthetic_images_are_weighed_beside_parts_of_d_s(executed):
+    given, notebook, _ = executed
+    found = gather_results(notebook, "07_evaluation")
+    concept = given.get("concept", "bird")
+    gains = {name for name in found if name.startswith(f"evaluation.{concept}.gain_helped_")}
+    beside = [k for k in ablations.FEW if k < given["n_train"]]
+    assert gains == {f"evaluation.{concept}.gain_helped_{k}" for k in beside}
+    for kind in ("images", "helped"):
+        counts = [name for name in found if name.startswith(f"evaluation.{concept}.{kind}.")]
+        assert len(counts) == len(beside) + 1

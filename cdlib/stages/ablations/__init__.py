@@ -20,7 +20,7 @@ once made, so a run that was stopped goes on.
 """
 
 from .masks import mask_ablations, mask_costs
-from .nets import learning_curve, net_ablations, net_costs, train_on
+from .nets import FEW, learning_curve, net_ablations, net_costs, train_on
 from .tables import (
     CHOICES,
     Variant,
@@ -31,6 +31,7 @@ from .tables import (
 
 __all__ = [
     "CHOICES",
+    "FEW",
     "Variant",
     "ablation_costs",
     "ablation_results",

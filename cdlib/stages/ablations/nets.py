@@ -18,9 +18,7 @@ if TYPE_CHECKING:
     from cdlib.store import Artifact
 
 WIDTHS = (0.5, 2)  # times the U-Net's width
-FEWEST = 1 / 16  # of the images of D_s, on which trainings differ most: all seeds are trained
-HELPED = (FEWEST, 0.25)  # of them, with all of the synthetic ones beside them
-SHARES = (*HELPED, 0.5)  # of them, alone
+FEW = (10, 40, 160)  # images of D_s, those of a part among those of the next
 HALF = (0.5,)  # of the synthetic images added
 
 Nets = Mapping[str, Sequence["Segmenter"]]
@@ -51,30 +49,37 @@ def net_costs(made: Distillation) -> dict[str, int]:
 
 
 def learning_curve(
-    made: Distillation, synthetic: Artifact, nets: Nets
-) -> dict[str, dict[int, Sequence[Segmenter]]]:
-    """Networks that learned from fewer images, real ones or synthetic ones.
+    made: Distillation,
+    split: str,
+    synthetic: Artifact,
+    predictions: Mapping[str, Sequence[torch.Tensor]],
+    few: Sequence[int] = FEW,
+) -> dict[str, dict[int, Sequence[torch.Tensor]]]:
+    """Masks of a split's images by networks that learned from fewer images, real or synthetic.
 
-    "images": how many of D_s to the networks; "helped": how many of D_s, with all synthetic images
-    beside them, to the networks; "added": how many synthetic images beside all of D_s to the
-    networks. All of as many steps. Those on the whole of either set are those of `nets`; of those
-    on FEWEST of D_s there are as many, the others have one training each, from the first seed.
+    "images": how many of D_s to masks, (N, H, W) a training; "helped": how many of D_s, with all
+    synthetic images beside them, to masks; "added": how many synthetic images beside all of D_s to
+    masks. Each network took as many steps as those of `trained_nets`, from as many seeds. Masks of
+    those on the whole are taken from predictions, as of `method_masks` for this split.
+
+    few: how many of D_s; those that D_s has not, or not more than, are left out.
     """
     d_s, added = _apart(training_sets(made, synthetic))
     n, m = len(d_s[0]), len(added[0])
-    few = {k: _first(d_s, k) for k in _counts(n, SHARES)}
-    beside = {k: _joined(few[k], added) for k in _counts(n, HELPED)}
+    parts = {k: _first(d_s, k) for k in sorted(few) if k < n}
+    helped = {k: _joined(part, added) for k, part in parts.items()}
     some = {k: _joined(d_s, _first(added, k)) for k in _counts(m, HALF)}
+    own, whole = predictions["unet_d_s"], predictions["unet_d_s_synthetic"]
+    images = made.data(split).images
 
-    def trained(sets: Mapping[int, Pairs], often: Sequence[int] = ()) -> dict[int, list[Segmenter]]:
-        times = {k: made.p.n_seeds if k in often else 1 for k in sets}
-        return {k: train_all(made, *pairs, n_seeds=times[k]) for k, pairs in sets.items()}
+    def answers(sets: Mapping[int, Pairs]) -> dict[int, list[torch.Tensor]]:
+        nets = {k: train_all(made, *pairs) for k, pairs in sets.items()}
+        return {k: [net.predict(images) for net in some] for k, some in nets.items()}
 
-    fewest, whole = _counts(n, (FEWEST,)), nets["d_s_synthetic"]
     return {
-        "images": {**trained(few, fewest), n: nets["d_s"]},
-        "helped": {**trained(beside, fewest), n: whole},
-        "added": {0: nets["d_s"], **trained(some), **({m: whole} if m else {})},
+        "images": {**answers(parts), n: own},
+        "helped": {**answers(helped), n: whole},
+        "added": {0: own, **answers(some), **({m: whole} if m else {})},
     }
 
 
