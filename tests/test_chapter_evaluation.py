@@ -158,3 +158,11 @@ def test_synthetic_images_are_weighed_beside_parts_of_d_s(executed):
     for kind in ("images", "helped"):
         counts = [name for name in found if name.startswith(f"evaluation.{concept}.{kind}.")]
         assert len(counts) == len(beside) + 1
+
+
+def test_what_the_autoencoder_costs_is_measured(executed):
+    given, notebook, _ = executed
+    found = gather_results(notebook, "07_evaluation")
+    for name in ("d_s", "d_s_synthetic", "supervised"):
+        gain = found[f"evaluation.{given.get('concept', 'bird')}.gain_autoencoder_{name}"]
+        assert gain["unit"] == "points" and gain["n"] == given["n_images"]
