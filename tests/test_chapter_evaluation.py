@@ -82,6 +82,7 @@ def test_a_panel_may_have_two_lines_of_different_numbers():
     few, all_ = {4: around(0.4), 16: around(0.5)}, {4: around(0.5), 64: around(0.6)}
     fig = draw.how_many({"real": {"alone": few, "helped": all_}}, {"level": 0.7})
     assert fig.axes[0].get_xticks().tolist() == [4, 16, 64]
+    assert [ax.get_ylim() for ax in fig.axes] == [(0.3, 1)]  # a tenth at or below all intervals
     said = [text.get_text() for text in fig.legends[0].get_texts()]
     assert said == ["alone", "helped", "level"]
 

@@ -219,6 +219,9 @@ def how_many(
     horizontal lines by name.
     """
     fig, axes = panels(1, len(curves), aspect=1.35, extra=0.6)
+    drawn = [one for lines in curves.values() for by_n in lines.values() for one in by_n.values()]
+    lowest = min([one[1][0] for one in drawn] + list(levels.values()))
+    bottom = np.clip(np.floor(10 * lowest) / 10, 0, 0.9)  # differences are small beside 1
     for ax, (name, lines) in zip(axes[0], curves.items(), strict=True):
         for (label, estimates), colour, mark in zip(lines.items(), CYCLE, "os", strict=False):
             _line(ax, list(estimates), list(estimates.values()), colour, mark, label)
@@ -228,7 +231,7 @@ def how_many(
                 label=label if ax is axes[0, 0] else None,
             )  # fmt: skip
         ticks = sorted({number for estimates in lines.values() for number in estimates})
-        ax.set(xlabel=name, ylim=(0, 1), xticks=ticks)
+        ax.set(xlabel=name, ylim=(bottom, 1), xticks=ticks)
     axes[0, 0].set_ylabel("IoU")
     if fig.axes[0].get_legend_handles_labels()[0]:
         fig.legend(loc="outside lower center", ncols=2)
